@@ -1,0 +1,151 @@
+"""The command line: `distill COMMAND ...`. Exit codes: 0, 1, 2, 75 (see errors.py)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DONE, FAILED, RUN_AGAIN, USER_MISTAKE, RunFatal, Stopped, UserError
+
+STEP_NAMES = ("generate", "curate", "train", "evaluate", "score", "report")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, do, and turn every expected ending into its exit code and one message."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.work(arguments) or DONE)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except RunFatal as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return FAILED
+    except Stopped as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return RUN_AGAIN
+    except BrokenPipeError:  # `distill show RUN | head`
+        sys.stderr.close()
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="distill",
+        description="Ask a teacher model, keep what is right, train a student, test it.",
+        epilog="Start with `distill run configs/quickstart.yaml`. Exit codes: 0 done, 1 failed, "
+        "2 a mistake in the config or command, 75 stopped: run it again to go on.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = _with_config(commands, "run", "do every step that is missing", _run)
+    run.add_argument("--until", choices=STEP_NAMES, help="stop after this step")
+    run.add_argument("--on", choices=["local", "print"], help="where; print: only say how")
+    plan = _with_config(commands, "plan", "what would be asked, what is paid, tokens, cost", _plan)
+    plan.add_argument("--prompts", type=int, default=3, help="how many rendered prompts to print")
+    for name, text in (
+        ("generate", "step 1: ask the teacher what the ledger lacks"),
+        ("curate", "step 2: filter the answers, write the dataset"),
+        ("train", "step 3: train the student"),
+        ("evaluate", "step 4: test teacher, student before and after; score"),
+        ("report", "step 5: write the report"),
+    ):
+        step = _with_config(commands, name, text, _steps)
+        if name == "train":
+            step.add_argument("--check", action="store_true", help="only look for mistakes")
+    _with_config(commands, "doctor", "is the teacher reachable, does the student fit", _doctor)
+
+    _with_run(commands, "status", "where a run is, rates, what failed and why", _status)
+    show = _with_run(commands, "show", "samples at any point; trace one row", _show)
+    show.add_argument("id", nargs="?", help="a request, seed or item id (or its beginning)")
+    show.add_argument("--id", dest="id_option", metavar="ID", help="the same")
+    show.add_argument("--n", type=int, default=3, help="how many samples of each kind")
+    verify = _with_run(commands, "verify", "every checksum, every id once", _verify)
+    verify.add_argument("--repair", action="store_true", help="set damaged rows aside")
+    return parser
+
+
+def _with_config(commands: Any, name: str, text: str, work: object) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, e.g. train.sft.learning_rate=1e-4 (repeatable)",
+    )
+    if work in (_run, _steps):
+        parser.add_argument("--redo", choices=STEP_NAMES, help="redo this step and what follows")
+    parser.set_defaults(work=work)
+    return parser
+
+
+def _with_run(commands: Any, name: str, text: str, work: object) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("run", metavar="RUN", help="a run's name, folder or config")
+    parser.set_defaults(work=work)
+    return parser
+
+
+# Imports are inside, so that `distill --help` and a mistyped command answer at once.
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipeline.launch import local
+
+    return local.run(
+        arguments.config,
+        arguments.overrides,
+        until=arguments.until,
+        redo=arguments.redo,
+        on=arguments.on,
+    )
+
+
+def _steps(arguments: argparse.Namespace) -> int:
+    from pipeline import flow
+
+    if getattr(arguments, "check", False):
+        return flow.check_training(arguments.config, arguments.overrides)
+    return flow.run_command(
+        arguments.command, arguments.config, arguments.overrides, redo=arguments.redo
+    )
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.plan import plan
+
+    return plan(arguments.config, arguments.overrides, arguments.prompts)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.doctor import doctor
+
+    return doctor(arguments.config, arguments.overrides)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.status import status
+
+    return status(arguments.run)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.show import show
+
+    return show(arguments.run, arguments.id or arguments.id_option, arguments.n)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.verify import verify
+
+    return verify(arguments.run, arguments.repair)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""`distill status RUN`: from the files alone, where a run is, what it cost, what failed."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+from pipeline.commands import printable, run_config, run_folder
+from pipeline.config import Config
+from pipeline.errors import DONE
+from pipeline.flow import COMMANDS, summary
+from pipeline.ledger import Ledger
+from pipeline.models import model_identity
+from pipeline.records import Finish, Seed, read_jsonl
+from pipeline.stage1_generate.generate import RUNS, requests_of
+from pipeline.steps import records
+
+
+def status(name: str) -> int:
+    run = run_folder(name)
+    config = run_config(run)
+    done = records(run)
+    print(f"run: {run}")
+    for command, steps in COMMANDS.items():
+        for step in steps:
+            if step in done:
+                record = done[step]
+                print(f"  {summary(record)}, {record.finished_at}")
+            else:
+                print(f"  {step}: to do (`distill {command} {run / 'config.yaml'}`)")
+    if (run / "0_seeds.jsonl").is_file():
+        _answers(config, run)
+    if (run / "7_report.html").is_file():
+        print(f"report: {run / '7_report.html'}")
+    return DONE
+
+
+def _answers(config: Config, run: Path) -> None:
+    """What the ledger holds of this run's requests, by how they ended."""
+    seeds = list(read_jsonl(run / "0_seeds.jsonl", Seed))
+    for task in config.tasks:
+        model = model_identity(config.teacher_of(task.teacher))
+        ledger = Ledger(RUNS, model)
+        outcomes: Counter[str] = Counter()
+        errors: Counter[str] = Counter()
+        output, busy = 0, 0.0
+        mine = [seed for seed in seeds if seed.task == task.name]
+        for request in requests_of(config, task, mine, model):
+            row = ledger.get(request.id)
+            outcomes[row.generation.finish.value if row else "not asked yet"] += 1
+            if row is not None:
+                output += row.generation.usage.output
+                busy += row.generation.seconds
+                if row.generation.finish is Finish.ERROR:
+                    errors[row.generation.error or "unknown error"] += 1
+        parts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.most_common())
+        print(f"  task {task.name}: {parts}; {output:,} tokens of answers, {busy:.0f} s of calls")
+        for error, n in errors.most_common(5):
+            print(f"    {n} x {printable(error, 200)}", file=sys.stdout)

@@ -1,0 +1,30 @@
+"""The ways a command ends other than well, and their exit codes."""
+
+from __future__ import annotations
+
+DONE = 0
+FAILED = 1
+USER_MISTAKE = 2
+RUN_AGAIN = 75  # EX_TEMPFAIL: stopped by a signal, a budget or a full disk
+
+
+class UserError(Exception):
+    """A mistake in a config, a file or a command: one message, exit code 2, no traceback.
+
+    The message says what was seen, what is allowed, and what to type next.
+    """
+
+
+class DriftError(UserError):
+    """A finished step's settings have changed since it ran."""
+
+
+class RunFatal(Exception):
+    """The run cannot go on (wrong key, unknown model, dead engine): exit code 1, one message.
+
+    Everything stored before it stays; the same command goes on from there.
+    """
+
+
+class Stopped(Exception):
+    """Ended early and resumable (signal, budget, full disk): exit code 75."""

@@ -1,0 +1,122 @@
+"""The steps in order, and how a command does its own."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import stopping
+from pipeline.config import Config, api_key, load_config, save_config
+from pipeline.errors import DONE, UserError
+from pipeline.steps import State, Step, StepRecord, forget, run_step, state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Which steps a command does; `distill run` does the commands in this order.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "generate": ("generate",),
+    "curate": ("curate",),
+    "train": ("train",),
+    "evaluate": ("evaluate", "score"),
+    "report": ("report",),
+}
+
+
+def all_steps(config: Config) -> list[Step]:
+    from pipeline.stage1_generate import generate
+    from pipeline.stage1_generate.curate import run as curate
+    from pipeline.stage2_train import sft
+    from pipeline.stage3_evaluate import evaluate, report
+
+    return [
+        generate.step(config),
+        curate.step(config),
+        sft.step(config),
+        evaluate.step(config),
+        evaluate.score_step(config),
+        report.step(config),
+    ]
+
+
+def checked_config(path: Path, overrides: Sequence[str]) -> Config:
+    """The config, with everything tested that can be tested without opening a model."""
+    from pipeline.stage1_generate.curate.run import common_filters, filters_of
+    from pipeline.stage1_generate.generate import check_tasks
+
+    config = load_config(path, overrides)
+    check_tasks(config)
+    for task in config.tasks:
+        filters_of(config, task, common_filters(config))
+    for name, teacher in config.all_teachers.items():
+        place = "teacher" if config.teacher is not None else f"teachers.{name}"
+        if teacher.backend == "openai":
+            api_key(teacher.serving, place)
+    return config
+
+
+def run_command(
+    command: str, path: Path, overrides: Sequence[str], *, redo: str | None = None
+) -> int:
+    """Do the steps of one command that are missing."""
+    stopping.install()
+    config = checked_config(path, overrides)
+    steps = all_steps(config)
+    names = COMMANDS[command]
+    if redo is not None:
+        if redo not in names:
+            raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
+        redo_from(config, steps, redo)
+    with _alone(config.run_dir):
+        save_config(config, config.run_dir / "config.yaml")
+        for step in steps:
+            if step.name not in names:
+                continue
+            if state(step) is State.DONE:
+                print(f"{step.name}: done already")
+            else:
+                print(f"{step.name}: starting", flush=True)
+                print(summary(run_step(step)), flush=True)
+    return DONE
+
+
+def redo_from(config: Config, steps: list[Step], name: str) -> None:
+    """Forget a step and all that follow. What they had written goes; the ledger stays."""
+    at = [step.name for step in steps].index(name)
+    forget(config.run_dir, steps[at:])
+
+
+def check_training(path: Path, overrides: Sequence[str]) -> int:
+    from pipeline.stage2_train import sft
+
+    config = load_config(path, overrides)
+    sft.check(config)
+    return DONE
+
+
+def summary(record: StepRecord) -> str:
+    """One line: what a step did, how long it took, what it cost."""
+    counts = ", ".join(f"{n:,} {name}" for name, n in record.counts.items())
+    tokens = record.tokens.input + record.tokens.output
+    parts = [counts] if counts else []
+    parts += [f"{tokens:,} tokens"] if tokens else []
+    parts += [f"{record.cost_usd:.4f} USD"] if record.cost_usd else []
+    return f"{record.step}: done in {record.seconds:.1f} s ({'; '.join(parts)})"
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """One process works on a run. The kernel frees the lock when the process dies, however."""
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{run}: another distill process is working on this run; wait for it, or stop it "
+                "and type the command again"
+            ) from None
+        yield

@@ -1,0 +1,107 @@
+"""`distill run`: each command in a process of its own, one after the other, on this machine.
+
+A step's process ends before the next begins, so its GPU memory is free. Signals are passed on.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from pipeline import stopping
+from pipeline.config import save_config
+from pipeline.errors import DONE
+from pipeline.flow import COMMANDS, all_steps, checked_config, redo_from
+from pipeline.steps import State, state
+
+
+def run(
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    until: str | None = None,
+    redo: str | None = None,
+    on: str | None = None,
+) -> int:
+    """Do what is missing, up to `until`. Returns the exit code of the command that ended it."""
+    config = checked_config(path, overrides)
+    where = on or config.execution.on
+    if where == "print":
+        for command in _commands(until):
+            print(shlex.join(["distill", *_arguments(command, path, overrides)]))
+        return DONE
+    steps = all_steps(config)
+    if redo is not None:
+        redo_from(config, steps, redo)
+    to_do = False
+    for command in _commands(until):
+        mine = [step for step in steps if step.name in COMMANDS[command]]
+        # Lazily: what a later step reads is only there when the earlier ones are done.
+        if all(state(step) is State.DONE for step in mine):
+            continue
+        if not to_do:
+            save_config(config, config.run_dir / "config.yaml")
+            if state_or_to_do(steps, "train") is State.TO_DO and command == "generate":
+                code = _start("train", path, overrides, "--check")
+                if code != DONE:
+                    return code
+        to_do = True
+        code = _start(command, path, overrides)
+        if code != DONE:
+            return code
+    if not to_do:
+        print(f"nothing to do: every step of {config.run_dir} is done")
+    report = config.run_dir / "7_report.html"
+    if report.is_file():
+        print(f"report: {report}")
+    return DONE
+
+
+def state_or_to_do(steps: Sequence[object], name: str) -> State:
+    """State of a later step while an earlier one is still to do (its inputs may be missing)."""
+    step = next(s for s in steps if getattr(s, "name", "") == name)
+    return State.DONE if all(p.exists() for p in step.outputs) else State.TO_DO  # type: ignore[attr-defined]
+
+
+def _commands(until: str | None) -> list[str]:
+    names = list(COMMANDS)
+    if until is None:
+        return names
+    last = next(i for i, command in enumerate(names) if until in COMMANDS[command])
+    return names[: last + 1]
+
+
+def _arguments(command: str, path: Path, overrides: Sequence[str], *extra: str) -> list[str]:
+    return [command, str(path), *(part for o in overrides for part in ("--set", o)), *extra]
+
+
+def _start(command: str, path: Path, overrides: Sequence[str], *extra: str) -> int:
+    """Run one command in a child; hand every signal on and wait for its own clean end."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *_arguments(command, path, overrides, *extra)]
+    )
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        # A terminal's Ctrl-C reaches the whole group by itself; others come to the parent only.
+        if number != signal.SIGINT:
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in stopping.SIGNALS}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code < 0:
+        print(
+            f"distill {command} was killed by {signal.Signals(-code).name}; nothing stored is "
+            "lost. Run the same command again to go on",
+            file=sys.stderr,
+        )
+        return 128 - code
+    return code

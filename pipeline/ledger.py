@@ -1,0 +1,312 @@
+"""The one store of what was paid for: append-only JSONL segments, one writer each.
+
+    runs/ledger/<model>/<shard>-<number>.jsonl
+
+A line is `{"k":ID,"f":FINISH,"row":{...},"crc":CRC32}`: the id and the finish stand at fixed
+places, so that an index of a million rows needs no JSON parsing, and the checksum ends the line.
+Rows that arrive together are written and synced together (at most 50 ms or 64 rows). A process
+always opens a new segment and never appends to an old one: no locks, and a torn tail (a kill in
+the middle of a write) can only be the last line of a file. It is skipped and counted; a bad line
+before the end is damage and is refused with its offset (`distill verify --repair`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pipeline.errors import RunFatal, Stopped, UserError
+from pipeline.ledger_index import Index, Location
+from pipeline.records import Finish, Generation, Request, digest
+
+GROUP_ROWS = 64
+GROUP_SECONDS = 0.05
+
+_HEAD = len(b'{"k":"')
+_ID_END = _HEAD + 32
+_FINISH = _ID_END + len(b'","f":"')
+_TAIL = len(b',"crc":"00000000"}')
+
+
+class LedgerRow(msgspec.Struct, frozen=True):
+    """One paid call: what was asked and what came back."""
+
+    request: Request
+    generation: Generation
+
+
+class _Line(msgspec.Struct, frozen=True):
+    k: str
+    f: Finish
+    row: LedgerRow
+
+
+class Damage(msgspec.Struct, frozen=True):
+    path: Path
+    offset: int
+    reason: str
+
+
+def encode_line(row: LedgerRow) -> bytes:
+    body = msgspec.json.encode(_Line(row.request.id, row.generation.finish, row))[:-1]
+    return body + b',"crc":"%08x"}\n' % zlib.crc32(body)
+
+
+def check_line(line: bytes) -> bool:
+    """Is the checksum of a line (without its newline) right?"""
+    body, tail = line[:-_TAIL], line[-_TAIL:]
+    return tail == b',"crc":"%08x"}' % zlib.crc32(body)
+
+
+def decode_line(line: bytes) -> LedgerRow:
+    return msgspec.json.decode(line, type=_Line).row
+
+
+def line_key(line: bytes) -> tuple[str, str]:
+    """(request id, finish) of a checked line, by position."""
+    end = line.index(b'"', _FINISH)
+    return line[_HEAD:_ID_END].decode(), line[_FINISH:end].decode()
+
+
+def ledger_folder(root: Path, model: str) -> Path:
+    """Folder of one model identity: readable, unique, and free of anything a path could abuse."""
+    slug = re.sub(r"[^a-z0-9.]+", "-", model.lower()).strip("-.")[:48]
+    return root / "ledger" / f"{slug}-{digest(model, 8)}"
+
+
+def scan(path: Path, start: int = 0) -> Iterator[tuple[int, bytes] | Damage]:
+    """(offset, line) of every whole line from `start`; a `Damage` for each bad one.
+
+    A last line that was cut off comes as a Damage with reason "torn".
+    """
+    with path.open("rb", buffering=1 << 20) as file:
+        file.seek(start)
+        offset = start
+        for line in file:
+            if check_line(line.removesuffix(b"\n")):
+                yield offset, line.removesuffix(b"\n")
+            else:
+                yield Damage(path, offset, "checksum" if line.endswith(b"\n") else "torn")
+            offset += len(line)
+
+
+class Ledger:
+    """Answers of one model. Open it, ask `answered`, `append` what arrives, `close`.
+
+    `append` is durable within 50 ms, and at once after `flush`. Errors of the disk surface at the
+    next call: a full disk as `Stopped` (exit 75), a failed sync as `RunFatal`, never retried.
+    """
+
+    def __init__(self, root: Path, model: str, shard: int = 0) -> None:
+        self.folder = ledger_folder(root, model)
+        self.model = model
+        self.shard = shard
+        self.torn = 0
+        self._file: int | None = None
+        self._segment = -1
+        self._size = 0
+        self._pending: list[tuple[str, Finish, bytes]] = []
+        self._failure: Exception | None = None
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._flusher: threading.Thread | None = None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._paths: list[Path] = sorted(self.folder.glob("*.jsonl"))
+        self._index = Index()
+        for number, path in enumerate(self._paths):
+            self._load(number, path)
+        self._index.sort()
+
+    def _load(self, number: int, path: Path) -> None:
+        def rows(start: int) -> Iterator[tuple[int, str, str]]:
+            for item in scan(path, start):
+                if not isinstance(item, Damage):
+                    yield item[0], *line_key(item[1])
+                elif item.reason == "torn":
+                    self.torn += 1
+                else:
+                    raise UserError(
+                        f"{path}: damaged at byte {item.offset} ({item.reason}); type "
+                        "`distill verify RUN --repair` to set the bad lines aside; they are then "
+                        "asked again"
+                    )
+
+        self._index.add_segment(number, path, rows)
+
+    def answered(self, request_id: str) -> bool:
+        """Is there an answer that needs no asking again (anything but an ERROR row)?"""
+        where = self._index.find(request_id)
+        return where is not None and not where.error
+
+    def attempts(self, request_id: str) -> int:
+        """How often an unanswered request has been tried."""
+        row = self.get(request_id)
+        return row.generation.attempts if row else 0
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def get(self, request_id: str) -> LedgerRow | None:
+        """The stored row, its checksum tested again."""
+        where = self._index.find(request_id)
+        if where is None:
+            return None
+        with self._paths[where.segment].open("rb") as file:
+            file.seek(where.offset)
+            line = file.readline().removesuffix(b"\n")
+        if not check_line(line):
+            raise UserError(
+                f"{self._paths[where.segment]}: damaged at byte {where.offset}; "
+                "type `distill verify RUN --repair`"
+            )
+        return decode_line(line)
+
+    def append(self, request: Request, generation: Generation) -> None:
+        """Queue a row for the next group write. It can be read back after `flush`."""
+        line = encode_line(LedgerRow(request, generation))
+        with self._lock:
+            self._raise_failure()
+            if self._file is None:
+                self._open_segment()
+            self._pending.append((request.id, generation.finish, line))
+            if len(self._pending) >= GROUP_ROWS:
+                self._write_pending()
+            else:
+                self._wake.set()
+
+    def flush(self) -> None:
+        """Return once everything appended is on the disk."""
+        with self._lock:
+            self._raise_failure()
+            self._write_pending()
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+        if self._flusher is not None:
+            self._flusher.join()
+        try:
+            self.flush()
+        finally:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_segment(self) -> None:
+        number = 1 + max((int(p.stem.split("-")[1]) for p in self._paths), default=-1)
+        while True:  # another worker may take the number: O_EXCL decides, without a lock
+            path = self.folder / f"{self.shard:04d}-{number:06d}.jsonl"
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+                self._file = os.open(path, flags, 0o644)
+                break
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise self._failed(error) from error
+        _sync_folder(self.folder)
+        self._paths.append(path)
+        self._segment = len(self._paths) - 1
+        self._flusher = threading.Thread(target=self._flush_in_time, daemon=True)
+        self._flusher.start()
+
+    def _flush_in_time(self) -> None:
+        while not self._closing:
+            self._wake.wait()
+            self._wake.clear()
+            if self._closing:
+                return
+            threading.Event().wait(GROUP_SECONDS)
+            with self._lock:
+                if self._failure is None:
+                    try:
+                        self._write_pending()
+                    except (Stopped, RunFatal):
+                        return  # kept in _failure; the next append or close raises it
+
+    def _write_pending(self) -> None:
+        if not self._pending:
+            return
+        assert self._file is not None
+        data = memoryview(b"".join(line for _, _, line in self._pending))
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError as error:
+            # Leave no torn line behind if the file system still lets us.
+            os.ftruncate(self._file, self._size)
+            raise self._failed(error) from error
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise self._failed(error) from error
+        for request_id, finish, line in self._pending:
+            self._index.add(request_id, Location(self._segment, self._size, finish is Finish.ERROR))
+            self._size += len(line)
+        self._pending.clear()
+
+    def _failed(self, error: OSError) -> Exception:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self._failure = Stopped(
+                f"the disk of {self.folder} is full; every answer before this one is stored. "
+                "Make room and run the same command again"
+            )
+        else:
+            # After a failed sync the kernel may have dropped the pages and call them clean
+            # (ATC'20, "Can Applications Recover from fsync Failures?"): only a restart, which
+            # reads the file again, tells what is there.
+            self._failure = RunFatal(f"{self.folder}: cannot store an answer: {error}")
+        return self._failure
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def repair(path: Path) -> tuple[int, Path | None]:
+    """Set the bad lines of a segment aside, into `<segment>.damaged`; return how many and where.
+
+    The good lines are rewritten under a temporary name and renamed, so a kill loses nothing.
+    """
+    good: list[bytes] = []
+    bad: list[bytes] = []
+    for line in path.read_bytes().split(b"\n"):
+        if line:
+            (good if check_line(line) else bad).append(line)
+    if not bad:
+        return 0, None
+    aside = path.with_suffix(".damaged")
+    with aside.open("ab") as file:
+        file.write(b"\n".join(bad) + b"\n")
+        os.fsync(file.fileno())
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        file.write(b"".join(line + b"\n" for line in good))
+        os.fsync(file.fileno())
+    path.with_suffix(".idx").unlink(missing_ok=True)
+    os.replace(partial, path)
+    _sync_folder(path.parent)
+    return len(bad), aside

@@ -1,0 +1,165 @@
+"""Which request ids a ledger holds, and where: 24 bytes an id, ready in seconds.
+
+Old rows lie in sorted arrays (two 64-bit halves of the id and a packed place); new ones in a
+small dictionary that is merged in now and then. Beside each segment lies `<segment>.idx`, the
+arrays of the rows that had been scanned when it was written; only what came later is scanned
+again. It can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.records import Finish
+
+MERGE_AT = 50_000
+_OFFSET_BITS = 44  # 16 TiB a segment
+_SEGMENT_BITS = 18
+_MAGIC = b"distill1"
+
+
+class Location(NamedTuple):
+    segment: int
+    offset: int  # bytes
+    error: bool  # an ERROR row: to be asked again
+
+
+def _pack(where: Location) -> int:
+    return (where.error << 62) | (where.segment << _OFFSET_BITS) | where.offset
+
+
+def _unpack(value: int) -> Location:
+    segment = (value >> _OFFSET_BITS) & ((1 << _SEGMENT_BITS) - 1)
+    return Location(segment, value & ((1 << _OFFSET_BITS) - 1), bool(value >> 62))
+
+
+class Index:
+    """Maps request ids to their rows. An answer is never replaced by a later ERROR row."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self._np = np
+        self._high = np.empty(0, np.uint64)
+        self._low = np.empty(0, np.uint64)
+        self._place = np.empty(0, np.int64)
+        self._recent: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._high) + len(self._recent)
+
+    def find(self, request_id: str) -> Location | None:
+        key = bytes.fromhex(request_id)
+        value = self._recent.get(key)
+        if value is None:
+            position = self._position(key)
+            if position is None:
+                return None
+            value = int(self._place[position])
+        return _unpack(value)
+
+    def add(self, request_id: str, where: Location) -> None:
+        known = self.find(request_id)
+        if known is not None and where.error and not known.error:
+            return
+        key = bytes.fromhex(request_id)
+        position = None if key in self._recent else self._position(key)
+        if position is not None:
+            self._place[position] = _pack(where)
+            return
+        self._recent[key] = _pack(where)
+        if len(self._recent) >= MERGE_AT:
+            self._merge()
+
+    def add_segment(
+        self,
+        number: int,
+        path: Path,
+        rows_from: Callable[[int], Iterable[tuple[int, str, str]]],
+    ) -> None:
+        """Add every row of a segment: from its .idx file, then `rows_from(offset)` for the rest.
+
+        `rows_from` yields (offset, request id, finish). Call `sort` after the last segment.
+        """
+        np = self._np
+        known, start = self._read_file(path)
+        new: list[tuple[bytes, int]] = []
+        end = start
+        for offset, request_id, finish in rows_from(start):
+            new.append((bytes.fromhex(request_id), (finish == Finish.ERROR) << 62 | offset))
+            end = offset
+        ids = np.frombuffer(b"".join(key for key, _ in new), ">u8").reshape(-1, 2)
+        fresh = np.column_stack(
+            [ids.astype(np.uint64), np.array([p for _, p in new], np.uint64).reshape(-1, 1)]
+        )
+        rows = np.concatenate([known, fresh]) if len(known) else fresh
+        if len(new) > 1000:
+            self._write_file(path, rows, end)
+        self._high = np.concatenate([self._high, rows[:, 0]])
+        self._low = np.concatenate([self._low, rows[:, 1]])
+        place = rows[:, 2].astype(np.int64) | (number << _OFFSET_BITS)
+        self._place = np.concatenate([self._place, place])
+
+    def _position(self, key: bytes) -> int | None:
+        high, low = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+        at = int(self._np.searchsorted(self._high, self._np.uint64(high)))
+        while at < len(self._high) and int(self._high[at]) == high:
+            if int(self._low[at]) == low:
+                return at
+            at += 1
+        return None
+
+    def _merge(self) -> None:
+        np = self._np
+        ids = np.frombuffer(b"".join(self._recent), ">u8").reshape(-1, 2).astype(np.uint64)
+        self._high = np.concatenate([self._high, ids[:, 0]])
+        self._low = np.concatenate([self._low, ids[:, 1]])
+        self._place = np.concatenate(
+            [self._place, np.fromiter(self._recent.values(), np.int64, len(self._recent))]
+        )
+        self._recent.clear()
+        self.sort()
+
+    def sort(self) -> None:
+        """Sort by id; of several rows of one id keep an answer before an error, then the latest."""
+        np = self._np
+        error = self._place >> 62
+        order = np.lexsort((-(self._place & ((1 << 62) - 1)), error, self._low, self._high))
+        self._high, self._low = self._high[order], self._low[order]
+        self._place = self._place[order]
+        if len(order) > 1:
+            same = (self._high[1:] == self._high[:-1]) & (self._low[1:] == self._low[:-1])
+            if same.any():
+                first = np.concatenate([[True], ~same])
+                self._high, self._low = self._high[first], self._low[first]
+                self._place = self._place[first]
+
+    def _read_file(self, path: Path) -> tuple[Any, int]:
+        """(rows of [high, low, place], bytes of the segment they cover); nothing if unusable."""
+        np = self._np
+        none = np.empty((0, 3), np.uint64), 0
+        try:
+            data = path.with_suffix(".idx").read_bytes()
+        except OSError:
+            return none
+        head, body = data[:28], data[28:]
+        if len(head) < 28 or head[:8] != _MAGIC or len(body) % 24:
+            return none
+        covered, crc = int.from_bytes(head[8:16], "little"), int.from_bytes(head[16:20], "little")
+        if covered > path.stat().st_size or crc != zlib.crc32(body):
+            return none
+        return np.frombuffer(body, np.uint64).reshape(-1, 3), covered
+
+    def _write_file(self, path: Path, rows: Any, last_offset: int) -> None:
+        with path.open("rb") as file:
+            file.seek(last_offset)
+            covered = last_offset + len(file.readline())
+        body = rows.tobytes()
+        head = _MAGIC + covered.to_bytes(8, "little") + zlib.crc32(body).to_bytes(4, "little")
+        partial = path.with_suffix(f".idx.{os.getpid()}.partial")
+        partial.write_bytes(head + bytes(8) + body)
+        os.replace(partial, path.with_suffix(".idx"))

@@ -1,0 +1,104 @@
+"""The one door to any language model: `open_model(...)`, then `model.generate(requests)`.
+
+Teacher, student before, student after and judges all stand behind it; nothing else in the
+pipeline produces text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from pipeline.config import ModelConfig, Serving, api_key
+from pipeline.errors import UserError
+from pipeline.models.locate import Checkpoint, identity_of, unpack
+from pipeline.records import Generation, Grade, Request
+
+
+class Model(Protocol):
+    identity: str  # what the ledger knows it by
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+        """Answers in order of arrival, one for each request.
+
+        Pulls requests lazily and keeps a bounded number in flight. A failed row is a Generation
+        with finish ERROR; `RunFatal` is raised only when no row can succeed any more. When
+        `requests` ends, what is in flight is finished and yielded.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+# What each backend can return; a recipe above it is refused before anything is asked.
+GRADES = {
+    "openai": Grade.TOP_LOGPROBS,
+    "vllm": Grade.PROMPT_LOGPROBS,
+    "transformers": Grade.PROMPT_LOGPROBS,
+    "fake": Grade.TEXT,
+}
+
+
+def grade_of(config: ModelConfig) -> Grade:
+    return GRADES[config.backend]
+
+
+def model_identity(config: ModelConfig) -> str:
+    """The identity without opening the model. The same checkpoint is the same model anywhere."""
+    if config.backend in ("openai", "fake"):
+        return f"{config.model}@{config.revision}" if config.revision else config.model
+    return identity_of(config.model, config.revision)
+
+
+def open_model(config: ModelConfig, place: str = "teacher") -> Model:
+    """Open the backend that a config names. `place` is its key, for messages.
+
+    Imports are inside: the process that talks to an endpoint never loads torch.
+    """
+    identity = model_identity(config)
+    if config.backend == "openai":
+        from pipeline.models.openai_api import OpenAIModel
+        from pipeline.models.openai_api import Serving as HTTPServing
+
+        urls = config.serving.base_url or "https://api.openai.com/v1"
+        return OpenAIModel(
+            config.model,
+            revision=config.revision,
+            serving=HTTPServing(
+                base_url=tuple([urls] if isinstance(urls, str) else urls),
+                api_key=api_key(config.serving, place),
+                concurrency=config.serving.concurrency,
+                timeout=config.serving.timeout,
+                requests_per_minute=config.serving.requests_per_minute,
+                tokens_per_minute=config.serving.tokens_per_minute,
+                max_retries=config.serving.max_retries,
+            ),
+        )
+    if config.backend == "fake":
+        from pipeline.models.fake import FakeModel
+
+        return FakeModel(identity, config.serving.script)
+    checkpoint = local_checkpoint(config.model, config.revision, config.serving)
+    if config.backend == "transformers":
+        from pipeline.models.transformers_local import TransformersModel
+
+        return TransformersModel(checkpoint, identity, config.serving)
+    from pipeline.models.vllm_engine import VLLMModel, VLLMServing
+
+    return VLLMModel(
+        checkpoint.source,
+        revision=checkpoint.revision,
+        identity=identity,
+        serving=VLLMServing(engine=config.serving.engine, concurrency=config.serving.concurrency),
+    )
+
+
+def local_checkpoint(model: str, revision: str | None, serving: Serving) -> Checkpoint:
+    """A folder or hub id that transformers, vLLM and the trainer can all open."""
+    checkpoint = unpack(model, revision)
+    if checkpoint.remote_code and not serving.trust_remote_code:
+        raise UserError(
+            f"{model}: its config.json asks to run code that comes with the model (auto_map). "
+            "If you have read that code and trust it, set `serving: {trust_remote_code: true}`"
+        )
+    return checkpoint

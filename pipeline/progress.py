@@ -1,0 +1,74 @@
+"""How a long step is doing: a live bar on a terminal, a plain line every n seconds in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from typing import TextIO
+
+from pipeline.records import Finish, Generation
+
+
+class Progress:
+    """Counts arrivals; prints at most every `seconds` to a log, or keeps a bar on a terminal."""
+
+    def __init__(
+        self, what: str, total: int, *, seconds: float = 10.0, stream: TextIO | None = None
+    ) -> None:
+        self.what = what
+        self.total = total
+        self.rows = 0  # arrived now
+        self.known = 0  # were in the ledger already
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.outcomes: Counter[str] = Counter()
+        self._stream = stream or sys.stderr
+        self._seconds = seconds
+        self._begin = self._printed = time.monotonic()
+        self._bar = None
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=what, unit="row", file=self._stream)
+
+    def add(self, generation: Generation) -> None:
+        self.rows += 1
+        self.input_tokens += generation.usage.input
+        self.output_tokens += generation.usage.output
+        self.outcomes[generation.finish.value] += 1
+        if self._bar is not None:
+            self._bar.update()
+            self._bar.set_postfix_str(self._details(), refresh=False)
+        elif time.monotonic() - self._printed >= self._seconds:
+            self._printed = time.monotonic()
+            self._line()
+
+    def skip(self) -> None:
+        """A row that needs no asking."""
+        self.known += 1
+        if self._bar is not None:
+            self._bar.update()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self.rows or self.known:
+            self._line()
+
+    def _details(self) -> str:
+        elapsed = max(time.monotonic() - self._begin, 1e-9)
+        errors = self.outcomes[Finish.ERROR.value]
+        cut = self.outcomes[Finish.LENGTH.value]
+        return f"{self.output_tokens / elapsed:.0f} tokens/s, {cut} cut off, {errors} errors"
+
+    def _line(self) -> None:
+        elapsed = max(time.monotonic() - self._begin, 1e-9)
+        rate = self.rows / elapsed
+        left = (self.total - self.known - self.rows) / rate if rate else 0.0
+        print(
+            f"{self.what}: {self.known + self.rows}/{self.total} rows, {rate:.2f} rows/s, "
+            f"{self._details()}, {left:.0f} s left",
+            file=self._stream,
+            flush=True,
+        )

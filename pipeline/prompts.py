@@ -1,0 +1,96 @@
+"""Load, check and render prompts.
+
+A prompt is a YAML file: `system` (optional), `shots` (optional worked examples, a list of
+`{user, assistant}`), `user`. `system` and `user` are Jinja templates with strict variables: a
+variable that a seed does not have is an error which lists what there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.config_file import load_yaml
+from pipeline.errors import UserError
+from pipeline.records import Message, PromptRef, digest
+
+
+class Shot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    user: str
+    assistant: str
+
+
+class PromptText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    user: str
+    system: str | None = None
+    shots: tuple[Shot, ...] = ()
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    ref: PromptRef  # the path, and a hash of the text without its comments
+    text: PromptText
+    variables: frozenset[str]
+
+
+@lru_cache(maxsize=256)
+def load_prompt(path: str) -> Prompt:
+    """Read and check one prompt file."""
+    from jinja2 import TemplateSyntaxError, meta
+
+    if not Path(path).is_file():
+        raise UserError(
+            f"{path}: no such prompt file (looked from {Path.cwd()}); "
+            "prompts that ship are in prompts/teacher and prompts/student"
+        )
+    raw, _ = load_yaml(Path(path))
+    try:
+        text = msgspec.convert(raw, PromptText)
+        variables: set[str] = set()
+        for template in (text.system, text.user):
+            tree = _environment().parse(template or "")
+            variables |= meta.find_undeclared_variables(tree)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {error}; a prompt has system, shots, user") from None
+    except TemplateSyntaxError as error:
+        raise UserError(f"{path}: not a valid Jinja template: {error}") from None
+    return Prompt(PromptRef(path, digest(text, 16)), text, frozenset(variables))
+
+
+def render(prompt: Prompt, fields: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Chat messages for one seed's fields: system, worked examples, the question."""
+    missing = prompt.variables - fields.keys()
+    if missing:
+        raise UserError(
+            f"{prompt.ref.name} uses {', '.join(sorted(missing))}, which this seed does not have; "
+            f"it has: {', '.join(sorted(fields))}"
+        )
+    messages = []
+    if prompt.text.system is not None:
+        messages.append(Message("system", _fill(prompt.text.system, fields)))
+    for shot in prompt.text.shots:
+        messages += [Message("user", shot.user), Message("assistant", shot.assistant)]
+    messages.append(Message("user", _fill(prompt.text.user, fields)))
+    return tuple(messages)
+
+
+def _fill(template: str, fields: Mapping[str, Any]) -> str:
+    return str(_compiled(template).render(fields)).strip()
+
+
+@lru_cache(maxsize=256)
+def _compiled(template: str) -> Any:
+    return _environment().from_string(template)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    # Seed fields are data from strangers: only the template itself is ever compiled, and the
+    # sandbox keeps a downloaded prompt file from reaching into Python.
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)

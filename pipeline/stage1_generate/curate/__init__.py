@@ -1,0 +1,69 @@
+"""Filters: small pure units that say keep, or drop with a reason and a score.
+
+    validity.py       finish, empty, length, repetition, refusal
+    correctness.py    answer (against the reference), constraints (verified)
+    duplicates.py     exact_duplicates
+    contamination.py  overlap with the evaluation's items
+
+A filter is made from its settings (`length(max_tokens=512)`) and called with a `Candidate`.
+run.py applies them in the order of the config. Nothing here ever asks a model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pipeline.errors import UserError
+from pipeline.records import Decision, Example, Generation, Request, Seed, Verdict
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One answer on its way into the training set."""
+
+    seed: Seed
+    request: Request
+    generation: Generation
+    example: Example
+
+
+Filter = Callable[[Candidate], Verdict]
+
+
+def keep(filter_name: str, score: float | None = None) -> Verdict:
+    return Verdict(Decision.KEEP, filter_name, score=score)
+
+
+def drop(filter_name: str, reason: str, score: float | None = None) -> Verdict:
+    return Verdict(Decision.DROP, filter_name, reason, score)
+
+
+def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
+    """A filter by its name in the config; a wrong name or setting is a `UserError`."""
+    from pipeline.stage1_generate.curate import correctness, duplicates, validity
+
+    known: dict[str, Callable[..., Filter]] = {
+        "finish": validity.finish,
+        "empty": validity.empty,
+        "length": validity.length,
+        "repetition": validity.repetition,
+        "refusal": validity.refusal,
+        "answer": correctness.answer,
+        "constraints": correctness.constraints,
+        "exact_duplicates": duplicates.exact_duplicates,
+    }
+    if name not in known:
+        raise UserError(f"{place}: filter {name!r} is not known; allowed: {', '.join(known)}")
+    allowed = inspect.signature(known[name]).parameters
+    wrong = [key for key in settings if key not in allowed]
+    if wrong:
+        raise UserError(
+            f"{place}.{name}: unknown setting {wrong[0]!r}; allowed: {', '.join(allowed) or 'none'}"
+        )
+    try:
+        return known[name](**settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{place}.{name}: {error}") from None

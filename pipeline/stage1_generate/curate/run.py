@@ -1,0 +1,261 @@
+"""Step `curate`: stored answers -> kept and dropped rows, the funnel, the dataset.
+
+Writes 2_kept.jsonl, 2_dropped.jsonl (with filter, reason, score), 2_funnel.json, 3_dataset/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline import stopping
+from pipeline.config import Config, Task
+from pipeline.errors import UserError
+from pipeline.ledger import Ledger
+from pipeline.models import model_identity
+from pipeline.prompts import load_prompt
+from pipeline.records import Decision, Example, Finish, Message, Seed, Verdict, read_jsonl
+from pipeline.stage1_generate.curate import Candidate, Filter, make_filter
+from pipeline.stage1_generate.curate.contamination import contamination
+from pipeline.stage1_generate.dataset import write_dataset
+from pipeline.stage1_generate.generate import RUNS, UsedRow
+from pipeline.stage1_generate.recipes import recipe_named
+from pipeline.stage1_generate.seeds import load_seeds
+from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
+from pipeline.stage3_evaluate.items import evaluation_texts, item_sources
+from pipeline.steps import Step, StepResult
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """A line of 2_dropped.jsonl."""
+
+    request_id: str
+    task: str
+    seed_id: str
+    filter: str
+    reason: str
+    score: float | None
+    text: str
+
+
+class Stage(msgspec.Struct):
+    filter: str
+    into: int = msgspec.field(default=0, name="in")
+    dropped: int = 0
+    reasons: dict[str, int] = {}
+
+
+class Funnel(msgspec.Struct):
+    """2_funnel.json: how many rows each filter saw and dropped, and why."""
+
+    asked: int
+    answered: int
+    stages: list[Stage]
+    kept: int
+    by_task: dict[str, dict[str, int]]
+
+
+def step(config: Config) -> Step:
+    run = config.run_dir
+    against = config.curate.contamination
+    evaluated: list[Any] = []
+    files = [Path(f) for f in against.files]
+    if against.against == "evaluation":
+        sources = item_sources(config.evaluate)
+        evaluated = [s.model_dump(mode="json", exclude_none=True) for s in sources]
+        files += [Path(s.path) for s in sources if s.path]
+    return Step(
+        name="curate",
+        run=run,
+        settings={
+            "seed": config.seed,
+            "filters": config.curate.filters,
+            "contamination": against.model_dump(mode="json") | {"items": evaluated},
+            "validation_share": config.curate.validation_share,
+            "extractor": EXTRACTOR_VERSION,
+            "tasks": {
+                t.name: {
+                    "recipe": t.recipe,
+                    "student_prompt": load_prompt(t.student_prompt).ref.hash,
+                    "filters": t.filters,
+                    "weight": t.weight,
+                    "options": t.options,
+                }
+                for t in config.tasks
+            },
+        },
+        inputs=[run / "0_seeds.jsonl", run / "1_generations.jsonl", *files],
+        outputs=[
+            run / "2_kept.jsonl",
+            run / "2_dropped.jsonl",
+            run / "2_funnel.json",
+            run / "3_dataset",
+        ],
+        work=lambda: curate(config),
+    )
+
+
+def filters_of(config: Config, task: Task, common: list[Filter]) -> list[Filter]:
+    """The common filters, shared by all tasks, then the task's own."""
+    place = f"tasks.{task.name}.filters"
+    own = [make_filter(n, s, place) for entry in task.filters for n, s in entry.items()]
+    return [*common, *own]
+
+
+def common_filters(config: Config) -> list[Filter]:
+    entries = [item for entry in config.curate.filters for item in entry.items()]
+    return [make_filter(name, settings, "curate.filters") for name, settings in entries]
+
+
+def curate(config: Config) -> StepResult:
+    common = common_filters(config)
+    filters = {task.name: filters_of(config, task, common) for task in config.tasks}
+    against = contamination_filter(config)
+    funnel = _empty_funnel(config, against is not None)
+    stages = {stage.filter: stage for stage in funnel.stages}
+    run = config.run_dir
+    encoder = msgspec.json.Encoder()
+    kept: list[Example] = []
+    with (
+        _replacing(run / "2_kept.jsonl") as kept_file,
+        _replacing(run / "2_dropped.jsonl") as dropped_file,
+    ):
+        for task, row in candidates(config):
+            stopping.raise_if_requested()
+            funnel.asked += 1
+            funnel.answered += row.generation.finish is not Finish.ERROR
+            counts = funnel.by_task[task.name]
+            counts["asked"] += 1
+            counts["answered"] += row.generation.finish is not Finish.ERROR
+            every = [*filters[task.name], *([against] if against else [])]
+            verdict = judge(row, every, stages)
+            if verdict.decision is Decision.KEEP:
+                kept.append(row.example)
+                counts["kept"] += 1
+                kept_file.write(encoder.encode(row.example) + b"\n")
+            else:
+                dropped_file.write(encoder.encode(_dropped(task, row, verdict)) + b"\n")
+    funnel.kept = len(kept)
+    if not kept:
+        worst = max(funnel.stages, key=lambda s: s.dropped)
+        raise UserError(
+            f"no answer of {funnel.asked} passed the filters; {worst.filter} dropped "
+            f"{worst.dropped} ({', '.join(worst.reasons)}). `distill show {config.name}` prints "
+            "dropped rows; loosen the filter or change the teacher's prompt"
+        )
+    with _replacing(run / "2_funnel.json") as file:
+        file.write(msgspec.json.format(encoder.encode(funnel), indent=2))
+    write_dataset(config, kept, funnel)
+    return StepResult(counts={"answers": funnel.asked, "kept": funnel.kept})
+
+
+def contamination_filter(config: Config) -> Filter | None:
+    settings = config.curate.contamination
+    items = list(evaluation_texts(config)) if settings.against == "evaluation" else []
+    for path in settings.files:
+        source = config.tasks[0].seeds.model_validate({"path": path})
+        for seed in load_seeds(source, "contamination", config.seed):
+            items.append((f"{path} {seed.id}", str(seed.fields["question"])))
+    return contamination(items, settings.ngram) if items else None
+
+
+def candidates(config: Config) -> Iterator[tuple[Task, Candidate]]:
+    """Every stored answer of the run with its seed and the row it would become, in order."""
+    run = config.run_dir
+    seeds = {(s.task, s.id): s for s in read_jsonl(run / "0_seeds.jsonl", Seed)}
+    tasks = {task.name: task for task in config.tasks}
+    ledgers = {
+        model: Ledger(RUNS, model)
+        for model in {model_identity(t) for t in config.all_teachers.values()}
+    }
+    for used in read_jsonl(run / "1_generations.jsonl", UsedRow):
+        row = ledgers[used.model].get(used.request_id)
+        if row is None:
+            raise UserError(
+                f"{ledgers[used.model].folder} no longer holds {used.request_id}; type "
+                f"`--redo generate` to ask for what is missing"
+            )
+        task, seed = tasks[used.task], seeds[used.task, used.seed_id]
+        recipe = recipe_named(task.recipe)
+        prompt, completion = recipe.example(seed, row.generation, load_prompt(task.student_prompt))
+        example = Example(
+            prompt=prompt,
+            completion=completion,
+            weight=task.weight,
+            source=(used.request_id,),
+            meta=_meta(task, seed, used, completion),
+        )
+        yield task, Candidate(seed, row.request, row.generation, example)
+
+
+def _meta(task: Task, seed: Seed, used: UsedRow, completion: tuple[Message, ...]) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "recipe": task.recipe,
+        "seed_id": seed.id,
+        "sample_index": used.sample_index,
+        "teacher": used.model,
+        "characters": sum(len(m.content) for m in completion),
+    }
+
+
+def judge(row: Candidate, filters: list[Filter], stages: dict[str, Stage] | None = None) -> Verdict:
+    """The first verdict that drops the row, or the last that kept it; counts into `stages`."""
+    verdict = Verdict(Decision.KEEP, "none")
+    for check in filters:
+        verdict = check(row)
+        if stages is not None:
+            stage = stages[verdict.filter]
+            stage.into += 1
+            if verdict.decision is Decision.DROP:
+                stage.dropped += 1
+                reason = verdict.reason.split(":")[0]
+                stage.reasons[reason] = stage.reasons.get(reason, 0) + 1
+        if verdict.decision is Decision.DROP:
+            return verdict
+    return verdict
+
+
+def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
+    names = [name for entry in config.curate.filters for name in entry]
+    names += [name for task in config.tasks for entry in task.filters for name in entry]
+    names += ["contamination"] if contaminated else []
+    stages = [Stage(name, reasons={}) for name in Counter(names)]
+    by_task = {t.name: {"asked": 0, "answered": 0, "kept": 0} for t in config.tasks}
+    return Funnel(0, 0, stages, 0, by_task)
+
+
+def _dropped(task: Task, row: Candidate, verdict: Verdict) -> Dropped:
+    return Dropped(
+        row.request.id,
+        task.name,
+        row.seed.id,
+        verdict.filter,
+        verdict.reason,
+        verdict.score,
+        row.generation.text,
+    )
+
+
+class _replacing:
+    """A file under a temporary name that takes its real one when the block ends well."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(path.name + ".partial")
+
+    def __enter__(self) -> Any:
+        self._file = self._partial.open("wb")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if kind is None:
+            os.replace(self._partial, self._path)

@@ -1,0 +1,108 @@
+"""Where seeds come from: a JSONL file, a generator, or a dataset of the hub.
+
+A seed line has `question`, `instruction` or `text`; optional `id` (else a hash of the content),
+`answer` (the reference), `constraints`; anything else is there for prompts to use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.config import SeedSource
+from pipeline.errors import UserError
+from pipeline.records import Constraint, Seed, digest
+
+QUESTION_FIELDS = ("question", "instruction", "text")
+
+
+def load_seeds(source: SeedSource, task: str, seed: int) -> list[Seed]:
+    """All seeds of a source, checked; ids are unique or it is a `UserError`."""
+    seeds: list[Seed] = []
+    places: dict[str, str] = {}
+    for place, row in _rows(source, seed):
+        item = _seed(row, task, place)
+        if item.id in places:
+            raise UserError(
+                f"{place}: the id {item.id!r} is there already ({places[item.id]}); give every "
+                "seed its own `id`, or leave `id` out where the lines differ"
+            )
+        places[item.id] = place
+        seeds.append(item)
+    if not seeds:
+        raise UserError(f"task {task}: {source.path or source} holds no seeds")
+    return seeds[: source.n] if source.path else seeds
+
+
+def _rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place for messages, row) of every seed."""
+    if source.path is not None:
+        yield from _read_file(Path(source.path))
+    elif source.generator is not None:
+        from pipeline.stage1_generate.generators import generate
+
+        options = {"seed": seed} | source.options
+        for i, row in enumerate(generate(source.generator, source.n or 100, **options)):
+            yield f"{source.generator} #{i}", row
+    else:
+        yield from _read_hub(source)
+
+
+def _read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such seed file (looked from {Path.cwd()})")
+    import jsonlines
+
+    with path.open(encoding="utf-8-sig", newline="\n") as file, jsonlines.Reader(file) as reader:
+        try:
+            for number, row in enumerate(reader.iter(type=dict, skip_empty=True), 1):
+                yield f"{path}:{number}", row
+        except jsonlines.InvalidLineError as error:
+            raise UserError(f"{path}:{error.lineno}: not a JSON object: {error}") from None
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise UserError(f"{path}: not UTF-8 JSON lines: {error}") from None
+
+
+def _read_hub(source: SeedSource) -> Iterator[tuple[str, dict[str, Any]]]:
+    from datasets import load_dataset
+
+    assert source.dataset is not None
+    options = {"split": "train"} | source.options
+    try:
+        rows = load_dataset(source.dataset, **options)
+    except Exception as error:  # the library raises many kinds; all mean "cannot be loaded"
+        raise UserError(f"dataset {source.dataset!r} cannot be loaded: {error}") from error
+    for i, row in enumerate(rows):
+        if source.n is not None and i >= source.n:
+            return
+        yield f"{source.dataset} #{i}", dict(row)
+
+
+def _seed(row: dict[str, Any], task: str, place: str) -> Seed:
+    asked = [key for key in QUESTION_FIELDS if row.get(key)]
+    if not asked:
+        raise UserError(
+            f"{place}: a seed needs one of {', '.join(QUESTION_FIELDS)}; "
+            f"seen keys: {', '.join(sorted(row)) or 'none'}"
+        )
+    fields = {k: v for k, v in row.items() if k not in ("id", "constraints", "answer")}
+    # Prompts may say {{ question }} whatever the file calls it.
+    fields.setdefault("question", row[asked[0]])
+    try:
+        constraints = msgspec.convert(row.get("constraints") or [], tuple[Constraint, ...])
+    except msgspec.ValidationError as error:
+        raise UserError(
+            f"{place}: constraints: {error}; write [{{type: ..., params: {{...}}}}]"
+        ) from None
+    answer = row.get("answer")
+    return Seed(
+        id=str(row["id"]) if row.get("id") not in (None, "") else digest(row, 16),
+        task=task,
+        fields=fields,
+        reference=None if answer is None else str(answer),
+        constraints=constraints,
+        origin=place,
+    )

@@ -1,0 +1,1 @@
+"""Stage 2: the curated dataset -> a trained student (TRL)."""

@@ -1,0 +1,167 @@
+"""Step `evaluate`: the same items to every arm -> 5_answers/<arm>/<ability>.jsonl.
+
+Step `score`: saved answers -> 6_scores.json. Scoring needs no model.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from pipeline.config import Arm, Config, ModelConfig
+from pipeline.ledger import Ledger
+from pipeline.models import model_identity, open_model
+from pipeline.models.ask import Spending, ask, cost_of
+from pipeline.progress import Progress
+from pipeline.prompts import load_prompt
+from pipeline.records import Answer, Usage, read_jsonl, write_jsonl
+from pipeline.stage1_generate.generate import RUNS
+from pipeline.stage3_evaluate import chain_of_thought, in_context, instruction_following
+from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
+from pipeline.stage3_evaluate.items import item_sources
+from pipeline.stage3_evaluate.questions import Question
+from pipeline.stage3_evaluate.score import score
+from pipeline.steps import Step, StepResult
+
+ABILITIES: dict[str, ModuleType] = {
+    "in_context": in_context,
+    "chain_of_thought": chain_of_thought,
+    "instruction_following": instruction_following,
+}
+
+
+def arm_model(config: Config, arm: Arm) -> ModelConfig:
+    """Which model an arm is."""
+    if arm == "teacher":
+        return config.teacher_of(config.evaluate.teacher)
+    student = config.student
+    model, revision = student.model, student.revision
+    if arm == "after":
+        model, revision = str(config.run_dir / "4_student"), None
+    return ModelConfig(
+        backend=student.backend, model=model, revision=revision, serving=student.serving
+    )
+
+
+def step(config: Config) -> Step:
+    evaluate, run = config.evaluate, config.run_dir
+    tables: dict[str, Any] = {}
+    for ability in evaluate.abilities:
+        table = getattr(evaluate, ability)
+        settings = table.model_dump(mode="json", exclude_none=True)
+        prompts = {k: v for k, v in settings.items() if k.endswith("prompt")}
+        hashes = {k: load_prompt(v).ref.hash for k, v in prompts.items()}
+        tables[ability] = settings | hashes
+    models = {
+        arm: model_identity(arm_model(config, arm)) for arm in evaluate.arms if arm != "after"
+    }
+    files = [Path(s.path) for s in item_sources(evaluate) if s.path]
+    return Step(
+        name="evaluate",
+        run=run,
+        settings={
+            "seed": config.seed,
+            "sampling": evaluate.sampling,
+            "arms": evaluate.arms,
+            "models": models,
+            "abilities": tables,
+            "extractor": EXTRACTOR_VERSION,
+        },
+        inputs=[*([run / "4_student"] if "after" in evaluate.arms else []), *files],
+        outputs=[run / "5_answers"],
+        work=lambda: run_arms(config),
+    )
+
+
+def score_step(config: Config) -> Step:
+    run = config.run_dir
+    return Step(
+        name="score",
+        run=run,
+        settings={"seed": config.seed, "arms": config.evaluate.arms},
+        inputs=[run / "5_answers"],
+        outputs=[run / "6_scores.json"],
+        work=lambda: score_answers(config),
+    )
+
+
+def questions_of(config: Config, arm: Arm) -> Iterator[Question]:
+    for ability in config.evaluate.abilities:
+        yield from ABILITIES[ability].questions(config, arm)
+
+
+def run_arms(config: Config) -> StepResult:
+    """Ask every arm what the ledger lacks, then write all answers."""
+    partial = config.run_dir / "5_answers.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    # The budget is for what the teacher is paid; students cost no one anything by the token.
+    spending = Spending(config.budget)
+    usage, cost, asked = Usage(), 0.0, 0
+    for arm in config.evaluate.arms:
+        answers, spent, new = _run_arm(config, arm, spending)
+        for ability in config.evaluate.abilities:
+            rows = [a for a in answers if a.ability == ability]
+            write_jsonl(partial / arm / f"{ability}.jsonl", rows)
+        asked += new
+        usage = Usage(usage.input + spent.input, usage.output + spent.output)
+        if arm == "teacher":
+            cost += cost_of(spent, config.teacher_of(config.evaluate.teacher).price)
+    final = config.run_dir / "5_answers"
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    return StepResult(counts={"new": asked}, tokens=usage, cost_usd=round(cost, 6))
+
+
+def _run_arm(config: Config, arm: Arm, spending: Spending) -> tuple[list[Answer], Usage, int]:
+    """(answers, token use of all of them, how many were asked now)."""
+    chosen = arm_model(config, arm)
+    model = model_identity(chosen)
+    questions = [(q, q.request(model)) for q in questions_of(config, arm)]
+    price = config.teacher_of(config.evaluate.teacher).price
+    new = 0
+    with Ledger(RUNS, model) as ledger:
+        if any(not ledger.answered(request.id) for _, request in questions):
+            progress = Progress(
+                f"testing {arm}", len(questions), seconds=config.execution.progress_seconds
+            )
+            opened = open_model(chosen, "teacher" if arm == "teacher" else "student")
+            try:
+                ask(opened, (r for _, r in questions), ledger, progress, spending, price)
+            finally:
+                progress.close()
+                opened.close()
+            new = progress.rows
+        answers, usage = [], Usage()
+        for question, request in questions:
+            row = ledger.get(request.id)
+            assert row is not None, request.id
+            read: Callable[..., Answer] = ABILITIES[question.ability].read
+            answers.append(read(question, row.generation, arm))
+            spent = row.generation.usage
+            usage = Usage(usage.input + spent.input, usage.output + spent.output)
+    return answers, usage, new
+
+
+def saved_answers(run: Path) -> dict[str, list[Answer]]:
+    """Arm -> its answers."""
+    found: dict[str, list[Answer]] = {}
+    for path in sorted((run / "5_answers").glob("*/*.jsonl")):
+        found.setdefault(path.parent.name, []).extend(read_jsonl(path, Answer))
+    return found
+
+
+def score_answers(config: Config) -> StepResult:
+    answers = saved_answers(config.run_dir)
+    scores = score(answers, arms=list(config.evaluate.arms), seed=config.seed)
+    path = config.run_dir / "6_scores.json"
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2))
+    os.replace(partial, path)
+    return StepResult(counts={"answers": sum(len(rows) for rows in answers.values())})

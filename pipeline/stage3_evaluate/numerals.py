@@ -1,0 +1,262 @@
+"""Numbers as people and models write them: "$1,234.50", "½", "十二", "twelve", "\\frac{1}{2}".
+
+`answers.py` decides *which* number is the answer; this file only knows what a number looks like.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import unicodedata
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from pipeline.stage3_evaluate.number_words import BOX_CLOSE, BOX_OPEN, SCALE, leading_words
+
+MASK = "\ue002"  # stands for a digit of a date, a time, an ordinal: no quantity
+
+_READ = 60_000  # characters at each end of a text; what lies between cannot be the answer
+_LONGEST = 40  # digits; more is a model stuck on one key, not a number
+
+
+class Found(NamedTuple):
+    """A number in a text: character offsets and its canonical form."""
+
+    start: int
+    end: int
+    text: str
+
+
+_PUNCTUATION = str.maketrans(
+    {
+        "−": "-", "–": "-", "‐": "-", "‑": "-", "﹣": "-", "，": ", ", "。": "。", "、": ", ",
+        "：": ":", "；": ";", "！": "!", "？": "?", "（": "(", "）": ")", "％": "%", "＝": "=",
+        "￥": "¥", "＄": "$", "＋": "+", "－": "-", "／": "/", "．": ".", "＃": "#",
+        "⁄": "/", "\u200b": "", "\u2060": "", "\ufeff": "",
+    }
+)  # fmt: skip
+_THIN_SPACES = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_OPEN_THINKING = re.compile(r"<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
+_TEMPLATE = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|think|answer|b|strong|br|p)\s*/?>", re.I)
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+
+
+def strip_markup(text: str, *, cut: bool) -> str:
+    """Take off thinking blocks, template tokens, Markdown emphasis and unusual Unicode forms.
+
+    With `cut`, a thinking block that was never closed is dropped too: its numbers are drafts.
+    """
+    if len(text) > 2 * _READ:
+        text = text[:_READ] + "\n" + text[-_READ:]
+    text = _THINKING.sub("\n", text) if "</think" in text else text
+    if cut:
+        text = _OPEN_THINKING.sub("", text)
+    text = _CALCULATOR.sub("", _TEMPLATE.sub(" ", text))
+    text = _unicode_numbers(text.translate(_PUNCTUATION))
+    text = re.sub(r"\*\*|__|`+|~~", "", text)
+    text = re.sub(r"(?<![\w*\d])\*(?=\S)([^*\n]{1,80}?)(?<=\S)\*(?![\w*])", r"\1", text)
+    return re.sub(r"^[ \t]*>+[ \t]?", "", text, flags=re.MULTILINE)
+
+
+def _unicode_numbers(text: str) -> str:
+    """ASCII for digits of every script, "1/2" for "½"; superscripts go ("m²")."""
+    if text.isascii():
+        return text
+    out: list[str] = []
+    for character in text:
+        category = unicodedata.category(character)
+        if category == "Nd":
+            out.append(str(unicodedata.digit(character)))
+        elif category == "No" and "VULGAR FRACTION" in unicodedata.name(character, ""):
+            glue = " " if out and out[-1][-1:].isdigit() else ""
+            exact = Fraction(unicodedata.numeric(character)).limit_denominator(100)
+            out.append(f"{glue}{exact.numerator}/{exact.denominator}")
+        elif category == "No":
+            continue
+        elif 0xFF21 <= ord(character) <= 0xFF5A:
+            out.append(chr(ord(character) - 0xFEE0))
+        else:
+            out.append(character)
+    return "".join(out)
+
+
+def clean(text: str, *, cut: bool) -> str:
+    """`strip_markup`, then plain forms for LaTeX, then masks over what is no quantity."""
+    text = strip_markup(text, cut=cut)
+    text = re.sub(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}", _box, text)
+    text = re.sub(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}", r" \1/\2", text)
+    text = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}", r" \1 ", text)
+    text = text.replace("{,}", ",").replace("\\times", "×").replace("\\cdot", "·")
+    text = re.sub(r"(?<=\d)\\[,!;](?=\d)", "", text)
+    text = re.sub(r"\\([$%#&,!;:])", lambda match: match[1] if match[1] in "$%#" else " ", text)
+    text = re.sub(r"\\[()\[\]]|\$\$|\\(?:quad|left|right|approx|implies|Rightarrow)\b", " ", text)
+    text = _THIN_SPACES.sub("", text)
+    return _NO_QUANTITY.sub(_hide, text)
+
+
+def _box(match: re.Match[str]) -> str:
+    return f"{BOX_OPEN}{match.group(1)}{BOX_CLOSE}"
+
+
+def _hide(match: re.Match[str]) -> str:
+    return re.sub(r"\d", MASK, match.group())
+
+
+_MONTH = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?"
+    r"|Sep(?:t(?:ember)?)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
+)
+_NO_QUANTITY = re.compile(
+    r"(?<![\d.])\d{1,2}:\d{2}(?::\d{2})?(?![\d])"  # 3:30
+    r"|(?<![\d.])\d{1,2}\s*(?:a\.?m|p\.?m)\b\.?"  # 3 pm
+    r"|(?<!\d)\d{4}-\d{1,2}-\d{1,2}(?!\d)|(?<![\d/])\d{1,2}/\d{1,2}/\d{2,4}(?![\d/])"
+    r"|\d{4}年\d{1,2}月(?:\d{1,2}[日号])?|(?<!\d)\d{1,2}月\d{1,2}[日号]|\d{1,2}点(?:\d{1,2}分|钟?整)"
+    rf"|\b{_MONTH}\.?\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?\b"
+    rf"|\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}\b(?:,?\s+\d{{4}})?"
+    r"|(?<![\d.,])\d+(?:st|nd|rd|th)\b"  # 12th
+    r"|(?<![\d.])\d+(?:\.\d+){2,}(?![\d])",  # 1.2.3
+    re.IGNORECASE,
+)
+_LABELLED = re.compile(
+    r"\b(?:step|question|problem|example|option|case|part|figure|table|chapter|page|no\.|day)\s*#?"
+    r"\d+|第\s*\d+\s*[步题页章节个天]?|步骤\s*\d+"
+    r"|^[ \t]*\(?\d{1,2}[.)、][ \t]+(?=\S)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def mask_labels(text: str) -> str:
+    """Hide digits that only count paragraphs: "Step 3", "第2步", a list's "4. "."""
+    return _LABELLED.sub(_hide, text)
+
+
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d+)"
+_TOKEN = re.compile(
+    rf"(?P<sign>[-+])?(?:[$€£¥]|US\$|Rs\.?\s?)?\s?(?P<inner>-)?"
+    rf"(?:(?P<whole>\d+)\s+(?P<mixed>\d+/[1-9]\d*)(?![\d/])"
+    rf"|(?P<top>\d+)\s?/\s?(?P<bottom>\d*[1-9]\d*)(?![\d/.])"
+    rf"|(?P<plain>{_DIGITS}(?:\.\d+)?(?:[eE][+-]?\d{{1,2}}(?!\d))?|\.\d+))"
+    r"(?P<scale>\s?(?:thousand|million|billion|trillion|hundred|dozen)\b|\s?[万亿千百](?![分一二三克米瓦卡]))?",
+    re.IGNORECASE,
+)
+# Units may touch a number ("12kg"); a letter before it ("B12") or a lone variable ("3x") may not.
+_VARIABLE = re.compile(r"[xyzn](?![A-Za-z])")
+
+
+def find(text: str) -> list[Found]:
+    """Every quantity in a cleaned text, left to right."""
+    found: list[Found] = []
+    position = 0
+    while match := _TOKEN.search(text, position):
+        position = match.end()
+        start = match.start()
+        before = text[start - 1] if start else ""
+        body = match.group().lstrip("+-$€£¥ ")
+        if len(re.sub(r"\D", "", body)) > _LONGEST or before == MASK:
+            continue
+        if before == "." and match["plain"] and text[start - 2 : start - 1].isdigit():
+            continue
+        if before.isascii() and (before.isalpha() or before == "_") and match.group()[0].isdigit():
+            continue
+        if _VARIABLE.match(text, match.end()):
+            continue
+        value = _value(match)
+        if _is_sign(text, match):
+            value = -value
+        if match.group()[1:2].isspace() and match["sign"]:
+            start += 2  # the "-" is a bullet or an operator
+        found.append(Found(start, match.end(), canonical(value)))
+    return found
+
+
+_NEGATIVE = re.compile(r"\b(?:negative|minus)\s*$|负\s*$", re.IGNORECASE)
+
+
+def _is_sign(text: str, match: re.Match[str]) -> bool:
+    """Whether the token's "-" means negative: not in "10-3", "10 - 3", "COVID-19", "- item"."""
+    if match["inner"]:
+        return True
+    if match["sign"] != "-":
+        return bool(_NEGATIVE.search(text[max(0, match.start() - 12) : match.start()]))
+    if text[match.start() + 1 : match.start() + 2].isspace():
+        return False
+    before = text[max(0, match.start() - 4) : match.start()]
+    if before[-1:].isalnum() or before[-1:] in (")", "%"):
+        return False
+    return not re.search(r"[\d)%]\s+$", before)
+
+
+def _value(match: re.Match[str]) -> Fraction:
+    if match["mixed"]:
+        value = Fraction(match["whole"]) + Fraction(match["mixed"])
+    elif match["top"]:
+        value = Fraction(int(match["top"]), int(match["bottom"]))
+    else:
+        value = Fraction(match["plain"].replace(",", ""))
+    scale = (match["scale"] or "").strip().casefold()
+    return value * SCALE[scale] if scale else value
+
+
+def canonical(value: Fraction) -> str:
+    """ "12", "-3.5", or "p/q" where no finite decimal exists."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    rest, twos, fives = value.denominator, 0, 0
+    while rest % 2 == 0:
+        rest, twos = rest // 2, twos + 1
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    if rest != 1:
+        return f"{value.numerator}/{value.denominator}"
+    places = max(twos, fives)
+    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+
+
+def parse(text: str) -> Fraction | None:
+    """The one number that `text` is, units and currency allowed; None when it is not one."""
+    plain = clean(text, cut=False)
+    worded = leading_words(plain)
+    if worded is not None:
+        return worded[0]
+    numbers = find(plain)
+    return Fraction(numbers[0].text) if len(numbers) == 1 and is_bare(plain) else None
+
+
+_BARE = re.compile(r"\W*(?:[A-Za-z°²³]{1,15}(?:\s+[A-Za-z]{1,15})?|[\u4e00-\u9fff]{1,4})?\W*")
+
+
+def is_bare(line: str) -> bool:
+    """Whether a line is one number and at most a unit: "12", "$12.00.", "12 apples", "12元"."""
+    numbers = find(line)
+    if len(numbers) != 1 or MASK in line:
+        return False
+    before, after = line[: numbers[0].start], line[numbers[0].end :]
+    if re.search(r"[^\W_]|[\\^+*/=]|[-•]\s*$", before) or re.match(r"[.)]\s+\S", after):
+        return False
+    return _BARE.fullmatch(after) is not None and not re.search(r"[+*/=×÷^\\]", after)
+
+
+_VERIFY = """
+import logging, sys
+logging.disable(logging.CRITICAL)
+from math_verify import parse, verify
+gold, answer = (parse("$" + text.strip("$ ") + "$") for text in sys.argv[1:3])
+print("equal" if gold and answer and verify(gold, answer) else "different")
+"""
+
+
+@lru_cache(maxsize=4096)
+def latex_equal(a: str, b: str) -> bool:
+    """math-verify's opinion; False also when one side cannot be read or time ran out."""
+    if max(len(a), len(b)) > 300 or "\0" in a + b:
+        return False
+    command = [sys.executable, "-c", _VERIFY, a, b]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.stdout.strip() == "equal"

@@ -1,0 +1,36 @@
+"""One evaluation item as it is put to a model: what the three ability files have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pipeline.config import Config
+from pipeline.records import Message, PromptRef, Request, Sampling, Seed, request_id
+
+
+class Question(msgspec.Struct, frozen=True):
+    ability: str
+    variant: str
+    item: Seed
+    prompt: PromptRef
+    messages: tuple[Message, ...]
+    sampling: Sampling
+
+    def request(self, model: str) -> Request:
+        return Request(
+            id=request_id(model, self.messages, self.sampling, 0),
+            seed_id=self.item.id,
+            recipe=f"evaluate/{self.ability}",
+            prompt=self.prompt,
+            messages=self.messages,
+            sampling=self.sampling,
+            sample_index=0,
+            model=model,
+        )
+
+
+def sampling_of(config: Config, own: dict[str, Any]) -> Sampling:
+    """The evaluation's decoding with an ability's own settings over it; the same for all arms."""
+    return msgspec.convert(config.evaluate.sampling | own, Sampling)
