@@ -13,16 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import importlib.util
 import json
 import os
 import time
 from collections import Counter
 from typing import cast
 
-try:
-    from uvloop import run
-except ImportError:
-    from asyncio import run
 
 
 class Server:
@@ -188,4 +185,9 @@ if __name__ == "__main__":
     settings = parse()
     if settings.core is not None:
         os.sched_setaffinity(0, {settings.core})
-    run(serve(settings))
+    if importlib.util.find_spec("uvloop"):
+        import uvloop
+
+        uvloop.run(serve(settings))
+    else:
+        asyncio.run(serve(settings))

@@ -30,7 +30,7 @@ def all_steps(config: Config) -> list[Step]:
     from pipeline.stage1_generate import generate
     from pipeline.stage1_generate.curate import run as curate
     from pipeline.stage2_train import sft
-    from pipeline.stage3_evaluate import evaluate, report
+    from pipeline.stage3_evaluate import evaluate
 
     return [
         generate.step(config),
@@ -38,7 +38,7 @@ def all_steps(config: Config) -> list[Step]:
         sft.step(config),
         evaluate.step(config),
         evaluate.score_step(config),
-        report.step(config),
+        evaluate.report_step(config),
     ]
 
 

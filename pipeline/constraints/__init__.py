@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.constraints import ends, keywords, layout, length, letters, punctuation
-from pipeline.constraints.kinds import Check, Counted, Kind, Outcome, require_valid
+from pipeline.constraints import ends, keywords, layout, length, letters, marked, punctuation
+from pipeline.constraints.kinds import Check, Counted, Kind, Outcome, Quoted, require_valid
 from pipeline.errors import UserError
 from pipeline.records import Constraint, digest
 
@@ -37,7 +37,7 @@ __all__ = [
 
 _KINDS: dict[str, Kind] = {
     kind.name: kind
-    for module in (length, letters, keywords, layout, ends, punctuation)
+    for module in (length, letters, keywords, layout, marked, ends, punctuation)
     for kind in module.KINDS
 }
 
@@ -116,7 +116,7 @@ def describe(constraint: Constraint, language: str = "en", salt: str = "") -> st
     require_valid(kind, constraint.params)
     wordings = _in_language(kind, language)
     pick = int(digest([constraint, language, salt], length=8), 16) % len(wordings)
-    values = {name: _shown(value, language) for name, value in constraint.params.items()}
+    values = {name: _shown(value) for name, value in constraint.params.items()}
     return wordings[pick].format(**values)
 
 
@@ -175,11 +175,7 @@ def _in_language(kind: Kind, language: str) -> tuple[str, ...]:
     return kind.wordings[language]
 
 
-def _shown(value: Any, language: str) -> Any:
+def _shown(value: Any) -> Any:
     if isinstance(value, int):
         return Counted(value)
-    if isinstance(value, str):
-        return value
-    if language == "zh":
-        return "、".join(f"“{text}”" for text in value)
-    return " and ".join(f'"{text}"' for text in value)
+    return value if isinstance(value, str) else Quoted(value)

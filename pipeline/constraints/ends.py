@@ -111,8 +111,8 @@ KINDS = (
         check_start_phrase,
         draw_opening,
         {
-            "en": ('Begin your answer with "{phrase}"', 'Start with the words "{phrase}"'),
-            "zh": ("请以“{phrase}”开头。", "回答的开头必须是“{phrase}”"),
+            "en": ('Begin your answer with "{phrase}".', 'Start with the words "{phrase}".'),
+            "zh": ("请以“{phrase}”开头。", "回答的开头必须是“{phrase}”。"),
         },
         slots=frozenset({"start"}),
         literal=_phrase,
@@ -124,8 +124,8 @@ KINDS = (
         check_end_phrase,
         draw_closing,
         {
-            "en": ('End your answer with "{phrase}"', 'Finish with the words "{phrase}"'),
-            "zh": ("请以“{phrase}”结尾。", "回答的最后一句必须是“{phrase}”"),
+            "en": ('End your answer with "{phrase}".', 'Finish with the words "{phrase}".'),
+            "zh": ("请以“{phrase}”结尾。", "回答的最后一句必须是“{phrase}”。"),
         },
         slots=frozenset({"end"}),
         literal=_phrase,

@@ -134,7 +134,7 @@ KINDS = (
         check_include_words,
         draw_include,
         {
-            "en": ("Include the word {words}.", "Use the word {words} in your answer."),
+            "en": ("Include the {words:word}.", "Use the {words:word} in your answer."),
             "zh": ("回答中要包含{words}这个词。", "必须用到词语{words}。"),
         },
         literal=_words,
@@ -146,7 +146,7 @@ KINDS = (
         check_exclude_words,
         draw_exclude,
         {
-            "en": ("Do not use the word {words}.", "Never use the word {words}."),
+            "en": ("Do not use the {words:word}.", "Never use the {words:word}."),
             "zh": ("不要使用{words}这个词。", "回答中不能出现{words}。"),
         },
         breaks_on_fragment=True,

@@ -70,6 +70,18 @@ class Counted(int):
         return f"{int(self)} {noun}" if self == 1 else f"{int(self)} {noun}s"
 
 
+class Quoted(tuple[str, ...]):
+    """Words that bring their noun: `"{words:word}"` gives 'word "a"' and 'words "a" and "b"'."""
+
+    __slots__ = ()
+
+    def __format__(self, noun: str) -> str:
+        if not noun:
+            return "、".join(f"“{text}”" for text in self)
+        quoted = " and ".join(f'"{text}"' for text in self)
+        return f"{noun} {quoted}" if len(self) == 1 else f"{noun}s {quoted}"
+
+
 def verdict(followed: bool, reason: str) -> Check:
     return Check(Outcome.FOLLOWED if followed else Outcome.BROKEN, reason)
 

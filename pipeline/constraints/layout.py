@@ -1,4 +1,4 @@
-"""Format: lists, JSON, titles, quotes, sections, tables and marked words."""
+"""Format, as a whole: lists, JSON, sections, tables, parts and headings."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import random
 import re
 from typing import Any
 
-from pipeline.constraints.kinds import Check, Kind, Param, Params, nothing, one_of, verdict
+from pipeline.constraints.kinds import Check, Kind, Param, Params, one_of, verdict
 from pipeline.constraints.text_units import lines, words
 
 COUNT = {"count": Param.COUNT}
 
 _BULLET = re.compile(r"[-*+•·–]\s+\S")
 _NUMBERED = re.compile(r"(\d{1,4})(?:[.)．](?!\d)|、)\s*\S")
-_TITLE = re.compile(r"<<([^<>\n]+)>>")
-# An opening star stands before a letter and not after one: "2*3" and "* item" mark nothing.
-_HIGHLIGHT = re.compile(r"(?<![A-Za-z0-9*])\*{1,3}(?=[^\s*])([^*\n]+)\*{1,3}")
-_PLACEHOLDER = re.compile(r"\[([^\[\]\n]{2,80})\](?!\()")
 _TABLE_RULE = re.compile(r"\|?(?:\s?:?-{2,}:?\s?\|)*\s?:?-{2,}:?\s?\|?")
-_QUOTES = {'"': '"', "“": "”", "「": "」", "『": "』", "«": "»"}
 _NUMERALS = "零一二三四五六七八九十"
 
 
@@ -51,17 +46,6 @@ def check_json_object(params: Params, text: str) -> Check:
     return verdict(not missing, f"missing keys: {', '.join(missing) or 'none'}")
 
 
-def check_title(params: Params, text: str) -> Check:
-    found = any(words(title) for title in _TITLE.findall(text))
-    return verdict(found, "a title in << >>" if found else "no title in << >>")
-
-
-def check_quotation(params: Params, text: str) -> Check:
-    body = text.strip()
-    wrapped = len(body) > 2 and _QUOTES.get(body[0]) == body[-1]
-    return verdict(wrapped, f"begins with {body[0]!r} and ends with {body[-1]!r}")
-
-
 def check_sections(params: Params, text: str) -> Check:
     found = (_section_number(line, params["marker"]) for line in lines(text))
     numbers = [number for number in found if number]
@@ -82,20 +66,6 @@ def _section_number(line: str, marker: str) -> int:
         return int(digit) if digit.isdecimal() else _NUMERALS.index(digit)
     latin = re.match(rf"{re.escape(marker)}\s?(\d{{1,3}})(?!\w)", head, re.IGNORECASE)
     return int(latin.group(1)) if latin else 0
-
-
-def check_highlights(params: Params, text: str) -> Check:
-    seen = sum(1 for marked in _HIGHLIGHT.findall(text) if words(marked))
-    return verdict(
-        seen >= params["count"], f"{seen} highlights, at least {params['count']} asked for"
-    )
-
-
-def check_placeholders(params: Params, text: str) -> Check:
-    seen = sum(1 for name in _PLACEHOLDER.findall(text) if words(name))
-    return verdict(
-        seen >= params["count"], f"{seen} placeholders, at least {params['count']} asked for"
-    )
 
 
 def check_table(params: Params, text: str) -> Check:
@@ -144,8 +114,8 @@ def draw_sections(rng: random.Random, language: str) -> dict[str, Any]:
 
 # JSON leaves room for hardly anything else.
 _JSON_SLOTS = frozenset(
-    ["layout", "sentences", "length", "start", "end", "case", "title", "highlights", "placeholders", "headings", "commas", "digits", "marks"]
-)
+    {"layout", "sentences", "length", "start", "end", "case", "title", "highlights"}
+) | {"placeholders", "headings", "commas", "digits", "marks"}
 _LIST = frozenset({"layout", "sentences"})
 KINDS = (
     Kind(
@@ -190,46 +160,13 @@ KINDS = (
         draw_keys,
         {
             "en": (
-                "Answer with one JSON object that has the keys {keys}. Write nothing else.",
-                "Reply only with JSON, using the keys {keys}.",
+                "Answer with one JSON object that has the {keys:key}. Write nothing else.",
+                "Reply only with JSON, using the {keys:key}.",
             ),
             "zh": ("只用一个JSON对象回答，键为{keys}。", "请只输出JSON，包含键{keys}。"),
         },
         slots=_JSON_SLOTS,
         literal=lambda params: " ".join(params["keys"]),
-    ),
-    Kind(
-        "title",
-        "format",
-        {},
-        check_title,
-        nothing,
-        {
-            "en": (
-                "Give your answer a title in double angle brackets, like <<Title>>.",
-                "Include a title wrapped in << and >>.",
-            ),
-            "zh": (
-                "请加上一个标题，写在双尖括号里，例如 <<标题>>。",
-                "回答要有标题，用 << 和 >> 括起来。",
-            ),
-        },
-        slots=frozenset({"title"}),
-    ),
-    Kind(
-        "quotation",
-        "format",
-        {},
-        check_quotation,
-        nothing,
-        {
-            "en": (
-                "Wrap your whole answer in double quotation marks.",
-                "Put double quotation marks around the whole answer.",
-            ),
-            "zh": ("把整个回答放在双引号里。", "用双引号括住全部回答。"),
-        },
-        slots=frozenset({"start", "end", "layout"}),
     ),
     Kind(
         "sections",
@@ -247,39 +184,6 @@ KINDS = (
         },
         slots=_LIST | {"digits"},
         literal=lambda params: f"{params['marker']} 1",
-    ),
-    Kind(
-        "highlights",
-        "format",
-        COUNT,
-        check_highlights,
-        one_of(1, 2, 3),
-        {
-            "en": (
-                "Highlight at least {count:word} with asterisks, *like this*.",
-                "Mark {count:word} or more with stars, for example *word*.",
-            ),
-            "zh": ("至少用星号标出{count}处重点，例如*重点*。", "用*星号*强调至少{count}个词。"),
-        },
-        slots=frozenset({"highlights"}),
-    ),
-    Kind(
-        "placeholders",
-        "format",
-        COUNT,
-        check_placeholders,
-        one_of(1, 2, 3),
-        {
-            "en": (
-                "Include at least {count:placeholder} in square brackets, such as [name].",
-                "Use {count:placeholder} or more in square brackets, for example [date].",
-            ),
-            "zh": (
-                "至少包含{count}个方括号占位符，例如[姓名]。",
-                "用到{count}个或更多的占位符，如[日期]。",
-            ),
-        },
-        slots=frozenset({"placeholders"}),
     ),
     Kind(
         "table",
@@ -319,8 +223,8 @@ KINDS = (
         one_of(1, 2),
         {
             "en": (
-                'Use at least {count:heading} that begins with "# ".',
-                'Include {count:Markdown heading} or more (a line that begins with "# ").',
+                'Use at least {count:heading}. A heading is a line that begins with "# ".',
+                'Include {count:Markdown heading} or more, like "# Title".',
             ),
             "zh": ("至少用{count}个以“# ”开头的标题行。",),
         },

@@ -13,8 +13,8 @@ ENGLISH_SHARE = 0.95
 
 # Small words stay small in an English title; both ways are right.
 SMALL_WORDS = frozenset(
-    ["a", "an", "and", "as", "at", "but", "by", "for", "from", "in", "into", "nor", "of", "off", "on", "onto", "or", "over", "per", "so", "the", "to", "up", "via", "with", "yet"]
-)
+    {"a", "an", "and", "as", "at", "but", "by", "for", "from", "in", "into", "nor", "of", "off"}
+) | {"on", "onto", "or", "over", "per", "so", "the", "to", "up", "via", "with", "yet"}
 
 
 def check_all_lowercase(params: Params, text: str) -> Check:

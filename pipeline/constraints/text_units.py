@@ -20,8 +20,12 @@ _END = re.compile(
     r"(?<![.!?…])[.!?…]++[\"'”’)\]*_»]*+(?=\s|$)|(?<![。！？])[。！？]++[\"'”’」』）)\]*_]*+"
 )
 _ABBREVIATION = re.compile(r"(?:^|[\s(\"'“])((?:[A-Za-z]\.)*[A-Za-z]{1,6})\.$")
-_BEFORE_NAME = frozenset(["mr", "mrs", "ms", "dr", "prof", "st", "mt", "fig", "gen", "col", "capt", "sgt", "rev", "hon"])
-_BEFORE_MORE = frozenset(["e.g", "i.e", "etc", "vs", "no", "approx", "dept", "inc", "ltd", "co", "jr", "sr", "a.m", "p.m", "u.s", "u.k"])
+_BEFORE_NAME = frozenset(
+    {"mr", "mrs", "ms", "dr", "prof", "st", "mt", "fig", "gen", "col", "capt", "sgt", "rev"}
+)
+_BEFORE_MORE = frozenset(
+    {"e.g", "i.e", "etc", "vs", "no", "approx", "dept", "inc", "ltd", "co", "jr", "sr"}
+) | {"a.m", "p.m", "u.s", "u.k"}
 
 _LIST_ITEM = re.compile(r"(?:[-*+•·–]\s+|\d{1,4}(?:[.)．](?!\d)|、)|#{1,6}\s)")
 

@@ -67,6 +67,7 @@ def open_model(config: ModelConfig, place: str = "teacher") -> Model:
             serving=HTTPServing(
                 base_url=tuple([urls] if isinstance(urls, str) else urls),
                 api_key=api_key(config.serving, place),
+                api_key_env=config.serving.api_key_env,
                 concurrency=config.serving.concurrency,
                 timeout=config.serving.timeout,
                 requests_per_minute=config.serving.requests_per_minute,

@@ -1,4 +1,4 @@
-"""The state of each base URL: its window, its health, and the choice between several."""
+"""The state of each endpoint: its window, its health, and the choice between several."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import logging
 import math
 from collections.abc import Sequence
 
-from pipeline.models.http_errors import Failure, Fate, public_url
+from pipeline.models.http_errors import Failure, Fate
 from pipeline.models.limits import Window
 
 FAILURES_TO_TAKE_OUT = 5
 REFUSALS_TO_PAUSE = 8
 LONGEST_PAUSE = 60.0
+NEVER_REACHED_SECONDS = 60.0  # a wrong address is told soon, a lost server may come back
+LOST_SECONDS = 600.0
 
 log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """One base URL. Taken out after failures in a row; one request at a time proves it again."""
+    """One base URL, or one engine.
 
-    def __init__(self, base_url: str, concurrency: int) -> None:
-        self.url = base_url + "/chat/completions"
-        self.name = public_url(base_url)
-        self.window = Window(concurrency)
+    Taken out after failures in a row; one request at a time then proves it again.
+    """
+
+    def __init__(self, url: str, name: str, window: Window) -> None:
+        self.url = url
+        self.name = name  # for messages
+        self.window = window
         self.proven = False  # has answered at least one row
         self.failing_since: float | None = None
         self.last_failure = ""
@@ -94,3 +99,16 @@ def choose(
         if load < best_load:
             best, best_load = endpoint, load
     return best, soonest
+
+
+def lost(endpoints: Sequence[Endpoint], now: float) -> str | None:
+    """Why the run should end: no endpoint has answered for too long. None if it should not."""
+    since = [endpoint.failing_since for endpoint in endpoints]
+    if any(at is None for at in since):
+        return None
+    silent = now - max(at for at in since if at is not None)
+    proven = any(endpoint.proven for endpoint in endpoints)
+    if silent <= (LOST_SECONDS if proven else NEVER_REACHED_SECONDS):
+        return None
+    names = ", ".join(endpoint.name for endpoint in endpoints)
+    return f"nothing answered for {silent:.0f} s ({names}): {endpoints[0].last_failure}"

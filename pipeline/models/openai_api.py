@@ -22,6 +22,7 @@ import msgspec
 from pipeline.errors import UserError
 from pipeline.models.chat_wire import BadAnswer, BadRequest, ChatEncoder, decode, to_generation
 from pipeline.models.endpoints import Endpoint
+from pipeline.models.flow import Flow
 from pipeline.models.http_errors import (
     Failure,
     Fate,
@@ -30,12 +31,10 @@ from pipeline.models.http_errors import (
     printable,
     public_url,
 )
-from pipeline.models.http_flow import Flow
-from pipeline.models.limits import Ceilings
+from pipeline.models.limits import Ceilings, Window
 from pipeline.records import Generation, Grade, Request
 
 MOST_BYTES = 256 * 2**20  # of one answer; a stranger's server must not fill the memory
-BUSY_SECONDS = 0.005  # of the caller's own work, after which the loop may catch up
 IDLE_SECONDS = 4.0  # below the 5 s after which uvicorn (vLLM) closes an idle connection
 
 
@@ -80,7 +79,10 @@ class OpenAIModel:
                 "serving.base_url is empty; give the URL of an endpoint, as in "
                 "http://127.0.0.1:8000/v1"
             )
-        self._endpoints = [Endpoint(url, serving.concurrency) for url in urls]
+        self._endpoints = [
+            Endpoint(url + "/chat/completions", public_url(url), Window(serving.concurrency))
+            for url in urls
+        ]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -102,20 +104,7 @@ class OpenAIModel:
             ceilings=Ceilings(serving.requests_per_minute, serving.tokens_per_minute, now),
             counters=self.counters,
         )
-        flow.start(loop)
-        try:
-            while batch := flow.wait():
-                away = time.monotonic()
-                for generation in batch:
-                    yield generation
-                    if time.monotonic() - away > BUSY_SECONDS:
-                        flow.pump()
-                        away = time.monotonic()
-                flow.read()
-        finally:
-            flow.stop()
-        if flow.failed is not None:
-            raise flow.failed
+        yield from flow.run(loop)
 
     def close(self) -> None:
         """Close the connections; a later `generate` opens new ones."""

@@ -37,7 +37,7 @@ class _Row:
         self.logprobs: list[TokenLogprob] = []
         self.random = random.Random(int(request.id, 16))
         self.finish: Finish | None = None
-        self.text = ""
+        self.text: str | None = None  # set where a stop string cut it
 
 
 class TransformersModel:
@@ -212,7 +212,9 @@ class TransformersModel:
                 row.text, row.finish = text[: min(found)], Finish.STOP
 
     def _generation(self, row: _Row, seconds: float) -> Generation:
-        text = row.text or self._tokenizer.decode(row.output, skip_special_tokens=True)
+        text = row.text
+        if text is None:
+            text = self._tokenizer.decode(row.output, skip_special_tokens=True)
         text, reasoning = split_reasoning(text, row.opened)
         assert row.finish is not None
         return Generation(

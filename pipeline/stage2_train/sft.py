@@ -156,7 +156,7 @@ def _dataset_hash(config: Config) -> str:
 def _trainer(config: Config, partial: Path) -> Any:
     import torch
     from datasets import load_dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl import SFTTrainer
 
     from pipeline.models.transformers_local import prefer_onednn
@@ -195,13 +195,15 @@ def _trainer(config: Config, partial: Path) -> Any:
                     f"loss {float(logs['loss']):.4f}, epoch {state.epoch:.2f}",
                     flush=True,
                 )
+            if logs and "eval_loss" in logs:
+                print(f"training: validation loss {float(logs['eval_loss']):.4f}", flush=True)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if stopping.requested():
                 control.should_save = control.should_training_stop = True
 
     arguments.disable_tqdm = True
-    return SFTTrainer(
+    trainer = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
@@ -210,6 +212,8 @@ def _trainer(config: Config, partial: Path) -> Any:
         peft_config=lora_config(config),
         callbacks=[Watch()],
     )
+    trainer.remove_callback(PrinterCallback)  # it prints raw dictionaries; Watch prints lines
+    return trainer
 
 
 def weighted(rows: Any) -> Any:

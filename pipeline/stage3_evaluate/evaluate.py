@@ -91,6 +91,25 @@ def score_step(config: Config) -> Step:
     )
 
 
+def report_step(config: Config) -> Step:
+    run = config.run_dir
+    return Step(
+        name="report",
+        run=run,
+        settings={},
+        inputs=[run / "2_funnel.json", run / "5_answers", run / "6_scores.json"],
+        outputs=[run / "7_report.html", run / "7_report.md"],
+        work=lambda: _report(run),
+    )
+
+
+def _report(run: Path) -> StepResult:
+    from pipeline.stage3_evaluate.report import write_report
+
+    write_report(run)
+    return StepResult()
+
+
 def questions_of(config: Config, arm: Arm) -> Iterator[Question]:
     for ability in config.evaluate.abilities:
         yield from ABILITIES[ability].questions(config, arm)

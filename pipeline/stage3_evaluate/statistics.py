@@ -78,6 +78,8 @@ def mean_interval(strata: Strata, seed: int) -> Interval:
     if set(values) <= {0.0, 1.0} and (len(strata) == 1 or len(set(values)) == 1):
         # Resampling equal values has no spread, though twenty right of twenty prove no 100 %.
         return proportion_interval(round(sum(values)), len(values))
+    if min(len(stratum) for stratum in strata) < 2:
+        return Interval(min(0.0, *values), max(1.0, *values))  # one item tells nothing of spread
     return _bootstrap([[(value,) for value in stratum] for stratum in strata], _first, seed)
 
 
@@ -88,6 +90,8 @@ def difference_interval(strata: Strata, seed: int) -> Interval:
     Wilson interval leaves open for an item that behaves otherwise.
     """
     values = [value for stratum in strata for value in stratum]
+    if min(len(stratum) for stratum in strata) < 2:
+        return Interval(-1.0, 1.0)
     if len(set(values)) == 1:
         unseen = proportion_interval(0, len(values)).high
         return Interval(max(values[0] - unseen, -1.0), min(values[0] + unseen, 1.0))
@@ -97,8 +101,11 @@ def difference_interval(strata: Strata, seed: int) -> Interval:
 def ratio_interval(pairs: Sequence[tuple[float, float]], seed: int) -> Interval:
     """95 % interval of sum(first) / sum(second) over items, such as tokens per right answer.
 
-    The upper end is infinite where resamples without any `second` are that frequent.
+    The upper end is infinite where resamples without any `second` are that frequent, and for a
+    single item.
     """
+    if len(pairs) < 2:
+        return Interval(0.0, float("inf"))
     return _bootstrap([pairs], _ratio, seed)
 
 
@@ -244,15 +251,16 @@ def _bootstrap(
 
     n = max(sum(len(table) for table in tables), 2)
     level = 1 - 2 * norm.sf(t.isf(0.025, n - 1) * (n / (n - 1)) ** 0.5)
-    found = bootstrap(
-        tuple(np.arange(len(table)) for table in tables),
-        statistic,
-        vectorized=True,
-        axis=-1,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        confidence_level=float(level),
-        batch=max(1, _BATCH_CELLS // n),
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    with np.errstate(invalid="ignore"):  # a ratio may be infinite in a resample
+        found = bootstrap(
+            tuple(np.arange(len(table)) for table in tables),
+            statistic,
+            vectorized=True,
+            axis=-1,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            confidence_level=float(level),
+            batch=max(1, _BATCH_CELLS // n),
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
     return Interval(float(found.low), float(found.high))

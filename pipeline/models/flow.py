@@ -1,4 +1,4 @@
-"""One `generate` call over HTTP: a fixed set of workers between the requests and the answers.
+"""One `generate` call: a fixed set of workers between the requests and the answers.
 
 There is no task per row. Each worker takes a row (one whose wait is over, else the next of the
 iterator), asks an endpoint, hands the answer over and loops. Rows that wait for a retry hold no
@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
+import msgspec
+
 from pipeline.errors import RunFatal
-from pipeline.models.endpoints import Endpoint, choose
+from pipeline.models.endpoints import Endpoint, choose, lost
 from pipeline.models.http_errors import Failure, Fate
 from pipeline.models.limits import Ceilings, backoff
 from pipeline.models.parking import Parking
@@ -24,27 +27,23 @@ from pipeline.records import ErrorKind, Finish, Generation, Request
 HAND_OVER_SECONDS = 0.003  # answers are collected so long: entering the loop is not free
 HAND_OVER_ROWS = 64
 REFUSALS_PER_RETRY = 4  # a 429 is the usual way to be slowed down, not a fault of the row
-NEVER_REACHED_SECONDS = 60.0
-LOST_SECONDS = 600.0
 RECENT_ROWS = 200  # the share of errors is judged on so many rows, and not on fewer than a quarter
+BUSY_SECONDS = 0.005  # of the caller's own work, after which the loop may catch up
 GRACE_SECONDS = 10.0  # for answers in flight (they are paid for) when the run must end
 
 Ask = Callable[[Request, Endpoint, int], Awaitable[Generation | Failure]]
 
 
-class _Row:
-    __slots__ = ("attempts", "endpoint", "failures", "refusals", "request")
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.attempts = 0
-        self.failures = 0
-        self.refusals = 0
-        self.endpoint: Endpoint | None = None
+class _Row(msgspec.Struct):
+    request: Request
+    attempts: int = 0
+    failures: int = 0
+    refusals: int = 0
+    endpoint: Endpoint | None = None
 
 
 class Flow:
-    """The state of one `generate` call. `ready` holds answers for the caller to take."""
+    """The state of one `generate` call."""
 
     def __init__(
         self,
@@ -58,8 +57,8 @@ class Flow:
         ceilings: Ceilings,
         counters: Counter[str],
     ) -> None:
-        self.ready: list[Generation] = []
-        self.failed: BaseException | None = None  # ends the call after `ready` was taken
+        self._ready: list[Generation] = []
+        self._failed: BaseException | None = None  # ends the call after `ready` was taken
         self._feed: Iterator[Request | None] = iter(requests)
         self._ask = ask
         self._endpoints = endpoints
@@ -79,38 +78,51 @@ class Flow:
         self._alive = 0
         self._closing = False
 
-    # -- the caller's side ---------------------------------------------------------------
+    def run(self, loop: asyncio.AbstractEventLoop) -> Iterator[Generation]:
+        """Yield the answers. The loop runs only while the caller waits for the next one."""
+        self._start(loop)
+        try:
+            while batch := self._wait():
+                away = time.monotonic()
+                for generation in batch:
+                    yield generation
+                    if time.monotonic() - away > BUSY_SECONDS:
+                        self._pump()
+                        away = time.monotonic()
+                self._read()
+        finally:
+            self._stop()
+        if self._failed is not None:
+            raise self._failed
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._parking = Parking(loop)
         self._workers = [loop.create_task(self._work()) for _ in range(self._concurrency)]
         self._alive = len(self._workers)
 
-    def done(self) -> bool:
-        return self._alive == 0
-
-    def wait(self) -> list[Generation]:
+    def _wait(self) -> list[Generation]:
         """Run the loop until there are answers or nothing is left; return and forget them."""
-        while not self.ready and self._alive:
+        while not self._ready and self._alive:
             if self._starved and not self._in_flight and not self._waiting:
                 self._starved = False  # the caller has read everything: ask the feed again
                 self._parking.wake()
                 self._loop.call_soon(self._end_if_still_starved)
             self._loop.run_forever()
-        return self._take()
+        ready, self._ready = self._ready, []
+        return ready
 
-    def pump(self) -> None:
+    def _pump(self) -> None:
         """Let the loop catch up for an instant while the caller is busy with the answers."""
         self._loop.call_soon(self._loop.stop)
         self._loop.run_forever()
 
-    def read(self) -> None:
+    def _read(self) -> None:
         """The caller has dealt with what it took: a starved feed may know more now."""
         self._starved = False
         self._parking.wake()
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """Cancel what still runs; nothing is left behind on the loop."""
         self._parking.close()
         if self._hand_over is not None:
@@ -126,16 +138,10 @@ class Flow:
         if not self._closing:
             self._loop.stop()
 
-    def _take(self) -> list[Generation]:
-        ready, self.ready = self.ready, []
-        return ready
-
     def _end_if_still_starved(self) -> None:
         if self._starved and not self._in_flight:
             self._exhausted = True
             self._parking.wake()
-
-    # -- the workers ---------------------------------------------------------------------
 
     async def _work(self) -> None:
         try:
@@ -165,7 +171,7 @@ class Flow:
             self._exhausted
             or self._starved
             or len(waiting) >= max(256, 4 * self._concurrency)
-            or len(self.ready) > 4 * self._concurrency
+            or len(self._ready) > 4 * self._concurrency
         ):
             self._parking.set_alarm(waiting[0][0] if waiting else math.inf)
             return None
@@ -235,7 +241,9 @@ class Flow:
             return self._give_up(row, failure, ErrorKind.FINAL)
         if fate is Fate.RUN:
             self._end(RunFatal(failure.message))
-        if self.failed is not None:
+        if message := lost(self._endpoints, now):
+            self._end(RunFatal(message))
+        if self._failed is not None:
             return  # not the row's doing: the next run asks it
         if fate is Fate.BUSY:
             row.refusals += 1
@@ -246,7 +254,6 @@ class Flow:
             or row.refusals > REFUSALS_PER_RETRY * self._max_retries
         ):
             return self._give_up(row, failure, ErrorKind.TRANSIENT)
-        self._check_alive(now)
         tries = row.failures + min(row.refusals, 6)
         self._sequence += 1
         due = now + backoff(tries, failure.retry_after)
@@ -264,27 +271,15 @@ class Flow:
             )
         )
 
-    def _check_alive(self, now: float) -> None:
-        """End the run when no endpoint has answered for so long."""
-        since = [endpoint.failing_since for endpoint in self._endpoints]
-        if any(at is None for at in since):
-            return
-        silent = now - max(at for at in since if at is not None)
-        proven = any(endpoint.proven for endpoint in self._endpoints)
-        if silent > (LOST_SECONDS if proven else NEVER_REACHED_SECONDS):
-            names = ", ".join(endpoint.name for endpoint in self._endpoints)
-            last = self._endpoints[0].last_failure
-            self._end(RunFatal(f"no endpoint answers ({names}) since {silent:.0f} s: {last}"))
-
     def _emit(self, generation: Generation) -> None:
-        self.ready.append(generation)
+        self._ready.append(generation)
         error = generation.finish is Finish.ERROR
         self._recent.append(error)
-        if error and self.failed is None and len(self._recent) >= RECENT_ROWS // 4:
+        if error and self._failed is None and len(self._recent) >= RECENT_ROWS // 4:
             self._check_share(generation)
-        if len(self.ready) == 1:
+        if len(self._ready) == 1:
             self._hand_over = self._loop.call_later(HAND_OVER_SECONDS, self._halt)
-        elif len(self.ready) == HAND_OVER_ROWS:
+        elif len(self._ready) == HAND_OVER_ROWS:
             self._halt()
 
     def _check_share(self, last: Generation) -> None:
@@ -300,8 +295,8 @@ class Flow:
 
     def _end(self, error: BaseException) -> None:
         """Start nothing new; answers in flight get a little time, for they are paid for."""
-        if self.failed is None:
-            self.failed = error
+        if self._failed is None:
+            self._failed = error
             if isinstance(error, RunFatal):
                 self._loop.call_later(GRACE_SECONDS, self._cut_off)
         self._exhausted = True

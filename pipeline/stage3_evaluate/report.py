@@ -1,0 +1,219 @@
+"""Step `report`: the files of a run folder -> 7_report.html and 7_report.md.
+
+The page is one file without any reference to the outside. Every text of a model, a seed or a
+config is escaped, and a Content-Security-Policy lets no script run but the page's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from markupsafe import Markup
+
+from pipeline.stage3_evaluate import report_view
+from pipeline.stage3_evaluate.report_data import Funnel, RunFiles, read_run
+from pipeline.stage3_evaluate.report_markdown import markdown
+from pipeline.stage3_evaluate.report_samples import Samples, choose, safe
+from pipeline.stage3_evaluate.report_view import Card, Chart, Table
+
+MAX_BYTES = 5_000_000
+SAMPLES = 120  # texts of each kind; fewer when the page would grow past MAX_BYTES
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """A line of the funnel; `stay` and `go` are widths out of 1000."""
+
+    name: str
+    stay: int
+    go: int
+    count: str
+    why: str
+
+
+class StepRow(msgspec.Struct, frozen=True):
+    name: str
+    time: str
+    tokens_in: str
+    tokens_out: str
+    cost: str
+    counts: str
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Everything the templates may use."""
+
+    name: str
+    headline: str
+    facts: list[tuple[str, str]]
+    arms: list[str]
+    cards: list[Card]
+    notes: list[str]
+    charts: list[Chart]
+    tables: list[Table]
+    funnel: Funnel | None
+    bars: list[Bar]
+    loss: Markup | None
+    steps: list[StepRow]
+    samples: Samples
+    about: list[tuple[str, str]]
+    config: str
+
+
+def write_report(run: Path) -> tuple[Path, Path]:
+    """Write and return (7_report.html, 7_report.md) of a run folder.
+
+    Parts whose files are missing are said to be missing. Raises `UserError` for a folder that
+    is not there or a file that is damaged.
+    """
+    files = read_run(run)
+    limit = SAMPLES
+    while True:
+        page = _page(files, choose(files, limit))
+        text = _html(page)
+        if len(text.encode("utf-8", "replace")) < MAX_BYTES or limit == 0:
+            break
+        limit //= 2
+    hidden = files.secrets
+    plain = markdown(page)
+    return _write(run / "7_report.html", text, hidden), _write(run / "7_report.md", plain, hidden)
+
+
+def _write(path: Path, text: str, secrets: Sequence[str]) -> Path:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(text.encode("utf-8", "replace"))
+    os.replace(partial, path)
+    return path
+
+
+def _html(page: Page) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["script_hash"] = _script_hash
+    return environment.get_template("report.html.jinja").render(page=page)
+
+
+def _script_hash(script: str) -> str:
+    found = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"sha256-{found}"
+
+
+def _page(run: RunFiles, samples: Samples) -> Page:
+    return Page(
+        name=run.name,
+        headline=report_view.headline(run),
+        facts=report_view.facts(run),
+        arms=run.scores.arms if run.scores else [],
+        cards=report_view.cards(run),
+        notes=run.scores.notes if run.scores else [],
+        charts=report_view.score_charts(run),
+        tables=report_view.tables(run),
+        funnel=run.funnel,
+        bars=_bars(run.funnel) if run.funnel else [],
+        loss=report_view.loss_chart(run),
+        steps=_steps(run),
+        samples=samples,
+        about=_about(run),
+        config=_yaml(run.config),
+    )
+
+
+def _bars(funnel: Funnel) -> list[Bar]:
+    whole = max(1, funnel.asked)
+
+    def wide(rows: int) -> int:
+        return round(1000 * rows / whole)
+
+    unanswered = funnel.asked - funnel.answered
+    found = [Bar("asked", wide(funnel.answered), wide(unanswered), f"{funnel.asked:,}", "")]
+    if unanswered:
+        found[0] = msgspec.structs.replace(found[0], why=f"{unanswered:,} without an answer")
+    for stage in funnel.stages:
+        if stage.seen == 0:
+            continue
+        reasons = sorted(stage.reasons.items(), key=lambda item: -item[1])
+        found.append(
+            Bar(
+                name=stage.filter.replace("_", " "),
+                stay=wide(stage.seen - stage.dropped),
+                go=wide(stage.dropped),
+                count=f"−{stage.dropped:,}" if stage.dropped else "0",
+                why=", ".join(f"{safe(reason, (), 120)}: {n:,}" for reason, n in reasons[:6]),
+            )
+        )
+    return [*found, Bar("kept", wide(funnel.kept), 0, f"{funnel.kept:,}", "")]
+
+
+def _steps(run: RunFiles) -> list[StepRow]:
+    rows = [
+        StepRow(
+            name=step.step,
+            time=report_view.duration(step.seconds),
+            tokens_in=f"{step.tokens.input:,}" if step.tokens.input else "–",
+            tokens_out=f"{step.tokens.output:,}" if step.tokens.output else "–",
+            cost="–" if step.cost_usd is None else f"{step.cost_usd:.4f}",
+            counts=", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in step.counts.items()),
+        )
+        for step in run.steps
+    ]
+    if len(rows) > 1:
+        costs = [step.cost_usd for step in run.steps if step.cost_usd is not None]
+        rows.append(
+            StepRow(
+                name="all",
+                time=report_view.duration(sum(step.seconds for step in run.steps)),
+                tokens_in=f"{sum(step.tokens.input for step in run.steps):,}",
+                tokens_out=f"{sum(step.tokens.output for step in run.steps):,}",
+                cost=f"{sum(costs):.4f}" if costs else "–",
+                counts="",
+            )
+        )
+    return rows
+
+
+def _about(run: RunFiles) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    if run.scores is not None:
+        found.append(("answer reader", f"version {run.scores.extractor}, the same for every arm"))
+        found.append(
+            (
+                "statistics",
+                "intervals at 95 %: Wilson for shares, else bootstrap over items (5,000 draws); "
+                "test: exact McNemar, or sign-flip permutation for averaged items; Holm over "
+                f"{len(run.scores.comparisons)} comparisons; detectable change at power 0.8",
+            )
+        )
+    for step in reversed(run.steps):
+        found += [(name, version) for name, version in step.versions.items()]
+        found += [("git commit", step.git_commit)] if step.git_commit else []
+        found += [("machine", step.machine)] if step.machine else []
+        found += [("finished", step.finished_at)] if step.finished_at else []
+        break
+    return found or [("versions", "not recorded: no step has finished")]
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    if not config:
+        return ""
+    out = StringIO()
+    yaml = YAML()
+    yaml.width = 100
+    yaml.dump(config, out)
+    return safe(out.getvalue(), (), 40_000)

@@ -1,0 +1,174 @@
+"""What a run folder holds, read for the report. A part that is missing is None or empty."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.errors import UserError
+from pipeline.records import Answer, Example, Usage, read_jsonl
+from pipeline.stage3_evaluate.score import Scores
+
+
+class StepLine(msgspec.Struct, frozen=True):
+    """What the report needs of a line of steps.jsonl."""
+
+    step: str
+    counts: dict[str, int] = {}
+    seconds: float = 0.0
+    tokens: Usage = Usage()
+    cost_usd: float | None = None
+    versions: dict[str, str] = {}
+    git_commit: str | None = None
+    finished_at: str = ""
+    machine: str = ""
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """One filter of the funnel: rows it saw, rows it dropped, and for which reasons."""
+
+    filter: str
+    seen: int = msgspec.field(name="in", default=0)
+    dropped: int = 0
+    reasons: dict[str, int] = {}
+
+
+class Funnel(msgspec.Struct, frozen=True):
+    asked: int
+    answered: int
+    stages: list[Stage]
+    kept: int
+    by_task: dict[str, dict[str, int]] = {}
+
+
+class DroppedRow(msgspec.Struct, frozen=True):
+    request_id: str
+    task: str
+    seed_id: str
+    text: str
+    filter: str
+    reason: str = ""
+    score: float | None = None
+
+
+class LogPoint(msgspec.Struct, frozen=True):
+    """A logged loss at an optimizer step; `evaluated` for one on the validation rows."""
+
+    step: int
+    loss: float
+    evaluated: bool
+
+
+class RunFiles(msgspec.Struct, frozen=True):
+    """Everything the report is made of. Secrets are already masked in `config`."""
+
+    name: str
+    config: dict[str, Any]
+    steps: list[StepLine]
+    funnel: Funnel | None
+    kept: list[Example]
+    dropped: list[DroppedRow]
+    log: list[LogPoint]
+    answers: dict[str, list[Answer]]
+    scores: Scores | None
+    secrets: tuple[str, ...]  # values that must not appear anywhere, whoever wrote them
+
+
+def read_run(run: Path) -> RunFiles:
+    """Read a run folder; raises `UserError` where a file is there but damaged."""
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run folder; `distill run CONFIG` makes one")
+    try:
+        return _read_run(run)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise UserError(
+            f"{run}: a file of this run is damaged ({error}); `distill verify {run.name}` checks "
+            "them all, and `--redo STEP` makes a step's files anew"
+        ) from error
+
+
+def _read_run(run: Path) -> RunFiles:
+    config = _config(run / "config.yaml")
+    funnel, scores = run / "2_funnel.json", run / "6_scores.json"
+    answers: dict[str, list[Answer]] = {}
+    for path in sorted((run / "5_answers").glob("*/*.jsonl")):
+        answers.setdefault(path.parent.name, []).extend(read_jsonl(path, Answer))
+    return RunFiles(
+        name=str(config.get("name", run.name)),
+        config=_masked(config),
+        steps=list(_rows(run / "steps.jsonl", StepLine)),
+        funnel=msgspec.json.decode(funnel.read_bytes(), type=Funnel) if funnel.exists() else None,
+        kept=list(_rows(run / "2_kept.jsonl", Example)),
+        dropped=list(_rows(run / "2_dropped.jsonl", DroppedRow)),
+        log=list(_training_log(run / "4_student" / "training_log.jsonl")),
+        answers=answers,
+        scores=msgspec.json.decode(scores.read_bytes(), type=Scores) if scores.exists() else None,
+        secrets=tuple(_secret_values(config)),
+    )
+
+
+def _rows(path: Path, kind: type[Any]) -> Iterator[Any]:
+    return read_jsonl(path, kind) if path.exists() else iter(())
+
+
+def _config(path: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not path.exists():
+        return {}
+    try:
+        found = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+    except YAMLError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _training_log(path: Path) -> Iterator[LogPoint]:
+    """The finite losses; json and not msgspec, because a diverged run logs NaN."""
+    if not path.exists():
+        return
+    for line in path.read_text("utf-8").splitlines():
+        if not line.strip():
+            continue
+        row = json.loads(line)
+        for key in ("loss", "eval_loss"):
+            value = row.get(key)
+            if isinstance(value, int | float) and math.isfinite(value) and "step" in row:
+                yield LogPoint(int(row["step"]), float(value), key == "eval_loss")
+
+
+_SECRET_KEY = re.compile(r"(?:^|_)(?:api_key|key|token|password|secret|authorization)$", re.I)
+_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def _masked(value: Any) -> Any:
+    """The config without anything that could be a secret, should a person have put one there."""
+    if isinstance(value, dict):
+        return {
+            key: "***" if _SECRET_KEY.search(str(key)) and item else _masked(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return _URL_LOGIN.sub("***@", value) if isinstance(value, str) else value
+
+
+def _secret_values(value: Any) -> Iterator[str]:
+    """What the variables that the config names as keys hold now."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == "api_key_env" and isinstance(item, str) and os.environ.get(item):
+                yield os.environ[item]
+            else:
+                yield from _secret_values(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secret_values(item)

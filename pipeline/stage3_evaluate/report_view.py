@@ -1,0 +1,304 @@
+"""The numbers of a run as a page shows them: cards, tables and charts; no HTML but the charts."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+import msgspec
+from markupsafe import Markup
+
+from pipeline.records import Score
+from pipeline.stage3_evaluate import charts
+from pipeline.stage3_evaluate.charts import Line, Point, percent
+from pipeline.stage3_evaluate.report_data import RunFiles
+from pipeline.stage3_evaluate.score import Comparison, Finding, Role
+from pipeline.stage3_evaluate.statistics import Gap
+
+TITLES = {
+    "in_context": "In-context learning",
+    "chain_of_thought": "Chain of thought",
+    "instruction_following": "Instruction following",
+}
+METRICS = {
+    "strict/unseen_types": "strict, constraint types never trained on",
+    "strict/seen_types": "strict, trained constraint types on new topics",
+    "loose/unseen_types": "loose, constraint types never trained on",
+    "loose/seen_types": "loose, trained constraint types on new topics",
+    "accuracy/step_by_step": "accuracy, step by step",
+    "accuracy/direct": "accuracy, direct answer",
+    "gain": "gain of reasoning over the direct answer",
+    "gain/mean": "gain of the examples (largest k over none), mean of tasks",
+}
+_WORDS = {
+    "mean": "mean of tasks",
+    "invalid": "invalid answers",
+    "no_answer": "no answer found",
+    "truncated": "cut off before an answer",
+    "output_tokens": "tokens an answer",
+    "tokens_per_correct": "tokens per right answer",
+    "step_by_step": "step by step",
+    "direct": "direct answer",
+    "seen_types": "trained constraint types",
+    "unseen_types": "constraint types never trained on",
+}
+GAPS = {
+    Gap.NO_TEACHER: "unknown: the teacher was not tested",
+    Gap.LEAD_INCLUDES_ZERO: "undefined: the teacher's lead may be zero",
+    Gap.TEACHER_BEHIND: "undefined: the teacher was behind the student",
+}
+
+
+class Card(msgspec.Struct, frozen=True):
+    """One comparison, ready to show."""
+
+    title: str
+    metric: str
+    primary: bool
+    verdict: str
+    before: str
+    after: str
+    change: str
+    interval: str
+    reason: str
+    facts: list[tuple[str, str]]
+    strip: Markup
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A metric over the arms: (value, interval) for each arm, None where it was not measured."""
+
+    metric: str
+    main: bool
+    n: int
+    cells: list[tuple[str, str] | None]
+
+
+class Table(msgspec.Struct, frozen=True):
+    title: str
+    rows: list[Row]
+
+
+class Chart(msgspec.Struct, frozen=True):
+    title: str
+    caption: str
+    svg: Markup
+
+
+def points(value: float) -> str:
+    """ "+45 points" for 0.45."""
+    rounded = round(100 * value)
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else "±"
+    return f"{sign}{abs(rounded)} point{'' if abs(rounded) == 1 else 's'}"
+
+
+def metric_name(metric: str) -> str:
+    """A metric's path as words."""
+    if metric in METRICS:
+        return METRICS[metric]
+    return ", ".join(_WORDS.get(part, part.replace("_", " ")) for part in metric.split("/"))
+
+
+def headline(run: RunFiles) -> str:
+    """One sentence: what came of it."""
+    if run.scores is None:
+        return "Not scored yet."
+    primary = [c for c in run.scores.comparisons if c.role is Role.PRIMARY]
+    if not primary:
+        return "Before and after were not both tested, so there is no verdict."
+    parts = []
+    for verdict, words in (
+        (Finding.DISTILLED, "distilled"),
+        (Finding.HARMED, "harmed"),
+        (Finding.INCONCLUSIVE, "without a clear change"),
+    ):
+        names = [TITLES.get(c.ability, c.ability) for c in primary if c.verdict is verdict]
+        if names:
+            parts.append(f"{' and '.join(names)}: {words}.")
+    return " ".join(parts)
+
+
+def cards(run: RunFiles) -> list[Card]:
+    if run.scores is None:
+        return []
+    intervals = {(s.model, s.ability, s.metric): s for s in run.scores.scores}
+    return [_card(c, intervals) for c in run.scores.comparisons]
+
+
+def _card(found: Comparison, intervals: dict[tuple[str, str, str], Score]) -> Card:
+    def point(arm: str, value: float) -> Point:
+        score = intervals.get((arm, found.ability, found.metric))
+        return Point(0, value, score.low if score else value, score.high if score else value)
+
+    facts = [
+        ("items", f"{found.n}: {found.gained} gained, {found.lost} lost"),
+        ("p (exact; Holm)", f"{_p(found.p)}; {_p(found.p_adjusted)}"),
+        ("gap to teacher recovered", _gap(found)),
+    ]
+    if found.teacher is not None:
+        facts.insert(0, ("teacher", percent(found.teacher)))
+    if found.smallest_detectable is not None:
+        least = points(found.smallest_detectable).lstrip("+")
+        facts.append(("smallest detectable change", least))
+    if found.valid_difference is not None and found.ability != "instruction_following":
+        facts.append(
+            (
+                "change on answers readable in both",
+                f"{points(found.valid_difference)} ({found.valid_n} items)",
+            )
+        )
+    return Card(
+        title=TITLES.get(found.ability, found.ability),
+        metric=metric_name(found.metric),
+        primary=found.role is Role.PRIMARY,
+        verdict=found.verdict.value,
+        before=percent(found.before),
+        after=percent(found.after),
+        change=points(found.difference),
+        interval=f"95 %: {_signed(found.low)} to {_signed(found.high)}",
+        reason=found.reason,
+        facts=facts,
+        strip=charts.dumbbell(
+            point("before", found.before), point("after", found.after), found.teacher
+        ),
+    )
+
+
+def _gap(found: Comparison) -> str:
+    gap = found.gap
+    if gap.value is None or gap.low is None or gap.high is None:
+        return GAPS[gap.outcome]
+    return f"{percent(gap.value)} ({percent(gap.low)} to {percent(gap.high)})"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    rounded = round(100 * value)
+    return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded)}"
+
+
+def tables(run: RunFiles) -> list[Table]:
+    """Every metric for every arm, an ability a table."""
+    if run.scores is None:
+        return []
+    scores = {(s.ability, s.metric, s.model): s for s in run.scores.scores}
+    found: list[Table] = []
+    for ability in dict.fromkeys(s.ability for s in run.scores.scores):
+        rows = []
+        for metric in dict.fromkeys(s.metric for s in run.scores.scores if s.ability == ability):
+            some = [scores.get((ability, metric, arm)) for arm in run.scores.arms]
+            n = max(score.n for score in some if score)
+            cells = [_cell(score) if score else None for score in some]
+            rows.append(Row(metric_name(metric), _is_main(metric), n, cells))
+        found.append(Table(TITLES.get(ability, ability), rows))
+    return found
+
+
+def _is_main(metric: str) -> bool:
+    return metric.startswith(("accuracy/mean/", "accuracy/direct", "accuracy/step", "strict/")) or (
+        metric in ("gain", "gain/mean", "loose/seen_types", "loose/unseen_types")
+        or metric in ("truncated/step_by_step", "tokens_per_correct/step_by_step")
+    )
+
+
+def _cell(score: Score) -> tuple[str, str]:
+    if "tokens" in score.metric:
+        return f"{score.value:.0f}", f"{score.low:.0f}–{score.high:.0f}"
+    if score.metric.startswith("gain"):
+        return points(score.value), f"{_signed(score.low)} to {_signed(score.high)}"
+    return percent(score.value), f"{100 * score.low:.0f}–{100 * score.high:.0f}"
+
+
+def score_charts(run: RunFiles) -> list[Chart]:
+    """k-shot curves for each task, then bars for reasoning and for instructions."""
+    if run.scores is None:
+        return []
+    found: list[Chart] = []
+    shots: dict[str, set[int]] = {}
+    for score in run.scores.scores:
+        parts = score.metric.split("/")
+        if score.ability == "in_context" and parts[0] == "accuracy":
+            shots.setdefault(parts[1], set()).add(int(parts[2].removeprefix("k=")))
+    if len(shots) == 2:
+        shots.pop("mean")  # one task is its own mean
+    for task, ks in shots.items():
+        order = sorted(ks)
+        lines = _lines(run, "in_context", [f"accuracy/{task}/k={k}" for k in order])
+        name = "mean of tasks" if task == "mean" else task.replace("_", " ")
+        svg = charts.curve(f"accuracy by k, {name}", [str(k) for k in order], lines, "k examples")
+        found.append(Chart(f"In context: {name}", "accuracy by number of examples shown", svg))
+    for ability, title, caption, groups in (
+        (
+            "chain_of_thought", "Chain of thought", "accuracy on the same problems",
+            {"accuracy/direct": "direct answer", "accuracy/step_by_step": "step by step"},
+        ),
+        (
+            "instruction_following", "Instruction following", "share of items with all "
+            "constraints kept; strict",
+            {"strict/seen_types": "trained types", "strict/unseen_types": "new types"},
+        ),
+    ):  # fmt: skip
+        lines = _lines(run, ability, list(groups))
+        if any(line.points for line in lines):
+            found.append(Chart(title, caption, charts.bars(title, list(groups.values()), lines)))
+    return found
+
+
+def _lines(run: RunFiles, ability: str, metrics: Sequence[str]) -> list[Line]:
+    assert run.scores is not None
+    by = {(s.model, s.metric): s for s in run.scores.scores if s.ability == ability}
+    found = []
+    for arm in run.scores.arms:
+        scores = [(place, by.get((arm, metric))) for place, metric in enumerate(metrics)]
+        found.append(Line(arm, [Point(i, s.value, s.low, s.high) for i, s in scores if s]))
+    return found
+
+
+def loss_chart(run: RunFiles) -> Markup | None:
+    train = [(p.step, p.loss) for p in run.log if not p.evaluated]
+    held = [(p.step, p.loss) for p in run.log if p.evaluated]
+    return charts.loss_curve(train, held) if train or held else None
+
+
+def duration(seconds: float) -> str:
+    """ "12 s", "4 min 10 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def facts(run: RunFiles) -> list[tuple[str, str]]:
+    """What a colleague asks first: who taught whom, when, on what, how long, for how much."""
+    found: list[tuple[str, str]] = []
+    teachers = run.config.get("teachers") or {"": run.config.get("teacher") or {}}
+    names = [str(t["model"]) for t in teachers.values() if isinstance(t, dict) and "model" in t]
+    if names:
+        found.append(("teacher", ", ".join(names)))
+    student = run.config.get("student")
+    if isinstance(student, dict) and "model" in student:
+        found.append(("student", str(student["model"])))
+    if run.funnel is not None:
+        found.append(("training rows", f"{run.funnel.kept:,} kept of {run.funnel.asked:,} asked"))
+    if run.steps:
+        found.append(("time", duration(sum(step.seconds for step in run.steps))))
+        costs = [step.cost_usd for step in run.steps if step.cost_usd is not None]
+        if any(costs):
+            found.append(("cost", f"{sum(costs):,.4f} USD"))
+        machine = next((step.machine for step in reversed(run.steps) if step.machine), "")
+        if machine:
+            found.append(("machine", machine))
+        found.append(("finished", _date(run.steps[-1].finished_at)))
+    return found
+
+
+def _date(stamp: str) -> str:
+    try:
+        return datetime.datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return stamp

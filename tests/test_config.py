@@ -1,0 +1,149 @@
+"""A mistake in a config is one message that names the place, what was seen and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import load_config, save_config
+from pipeline.errors import UserError
+from pipeline.flow import checked_config
+from tests.project import Project
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"teacher__sampling": {"temprature": 1}},
+            ["teacher.sampling", "temprature", "temperature"],
+        ),
+        ({"tasks__0__samples": "many"}, ["tasks.0.samples", "'many'", "integer"]),
+        ({"tasks__0__recepie": "x"}, ["tasks.0.recepie", "recipe"]),
+        ({"tasks__0__recipe": "attention_maps"}, ["attention maps", "chain_of_thought"]),
+        ({"tasks__0__recipe": "chain"}, ["chain", "chain_of_thought"]),
+        ({"tasks__0__teacher_prompt": "gone.yaml"}, ["gone.yaml", "no such prompt"]),
+        ({"tasks__0__filters": [{"lenght": {}}]}, ["tasks.sums.filters", "lenght", "length"]),
+        ({"curate__filters": [{"length": {"max": 3}}]}, ["length", "'max'", "max_tokens"]),
+        ({"evaluate__arms": ["teacher", "during"]}, ["evaluate.arms.1", "during", "after"]),
+        ({"evaluate__abilities": ["in_context"]}, ["in_context", "quickstart.yaml"]),
+        ({"execution": {"shards": 0}}, ["execution.shards", "0"]),
+        ({"student": {}}, ["student.model", "missing"]),
+        ({"name": "../up"}, ["name", "../up"]),
+        (
+            {"teacher__backend": "openai", "teacher__serving": {"api_key_env": "NO_SUCH_KEY"}},
+            ["NO_SUCH_KEY", "export"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    project: Project, change: dict[str, Any], said: list[str]
+) -> None:
+    project.edit(**change)
+    ended = project.call("run", "config.yaml")
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert all(word in ended.stderr for word in said), ended.stderr
+    assert project.asked() == []
+
+
+def test_the_line_of_the_mistake_is_named(project: Project) -> None:
+    text = project.config.read_text().replace("samples:", "smaples:")
+    project.config.write_text(text)
+    line = text[: text.index("smaples")].count("\n") + 1
+    with pytest.raises(UserError, match=f"line {line}: tasks.0.smaples.*did you mean 'samples'"):
+        load_config(project.config)
+
+
+def test_an_override_reaches_lists_by_number_and_by_name(project: Project) -> None:
+    config = load_config(
+        project.config,
+        ["tasks.sums.samples=5", "train.sft.learning_rate=1e-4", "tasks.0.weight=2.5"],
+    )
+    assert config.tasks[0].samples == 5
+    assert config.tasks[0].weight == 2.5
+    assert config.train.sft["learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize("wrong", ["tasks.other.samples=5", "name", "name.x=1"])
+def test_an_override_that_fits_nowhere_is_refused(project: Project, wrong: str) -> None:
+    with pytest.raises(UserError, match="--set"):
+        load_config(project.config, [wrong])
+
+
+def test_yaml_reads_exponents_as_numbers_and_on_as_a_key(project: Project) -> None:
+    project.config.write_text(
+        project.config.read_text() + "\nexecution: {on: local}\nbudget: {max_usd: 1e-2}\n"
+    )
+    assert load_config(project.config).budget.max_usd == 0.01
+
+
+def test_a_key_given_twice_is_refused(project: Project) -> None:
+    project.config.write_text(project.config.read_text() + "\nseed: 4\n")
+    with pytest.raises(UserError, match="seed"):
+        load_config(project.config)
+
+
+def test_the_saved_config_gives_the_same_config_again(project: Project) -> None:
+    config = load_config(project.config)
+    save_config(config, Path("again.yaml"))
+    assert load_config(Path("again.yaml")) == config
+
+
+def test_a_key_never_reaches_the_saved_config(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "very-secret-value")
+    project.edit(teacher__backend="openai", teacher__serving={"api_key_env": "TEACHER_KEY"})
+    save_config(checked_config(project.config, []), Path("saved.yaml"))
+    saved = Path("saved.yaml").read_text()
+    assert "very-secret-value" not in saved and "TEACHER_KEY" in saved
+
+
+def seeds_file(*lines: str) -> Callable[[Project], None]:
+    return lambda project: (project.folder / "seeds.jsonl").write_text("\n".join(lines))  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['{"id": "a", "question": "x"}', '{"id": "a", "question": "y"}'], ":2"),
+        (['{"id": "a", "question": "x"}', "{not json"], ":2"),
+        (['{"id": "a", "title": "x"}'], "question"),
+        (["[1, 2]"], ":1"),
+        ([""], "no seeds"),
+    ],
+)
+def test_a_broken_seed_file_names_its_line(project: Project, lines: list[str], said: str) -> None:
+    seeds_file(*lines)(project)
+    ended = project.call("generate", "config.yaml")
+    assert ended.returncode == 2, ended.stderr
+    assert "seeds.jsonl" in ended.stderr and said in ended.stderr
+
+
+def test_a_prompt_that_uses_what_seeds_lack_says_what_they_have(project: Project) -> None:
+    (project.folder / "ask.yaml").write_text("user: '{{ question }} {{ topic }}'\n")
+    ended = project.call("generate", "config.yaml")
+    assert ended.returncode == 2
+    assert "topic" in ended.stderr and "question" in ended.stderr
+
+
+def test_help_answers_in_under_a_second_and_loads_no_heavy_library(project: Project) -> None:
+    import subprocess
+    import sys
+
+    watch = (
+        "import sys, runpy, contextlib\n"
+        "sys.argv = ['distill', '--help']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    runpy.run_module('pipeline', run_name='__main__')\n"
+        "heavy = {'torch', 'transformers', 'trl', 'vllm', 'datasets', 'pandas', 'scipy'}\n"
+        "sys.exit(len(heavy & set(sys.modules)))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", watch], env=project.environment(), capture_output=True, timeout=20
+    )
+    assert ended.returncode == 0

@@ -1,0 +1,158 @@
+"""The ledger: nothing lost, nothing twice, nothing silently wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import Stopped, UserError
+from pipeline.ledger import Ledger, repair
+from pipeline.records import (
+    Finish,
+    Generation,
+    Message,
+    PromptRef,
+    Request,
+    Sampling,
+    Usage,
+    request_id,
+)
+
+
+def make(
+    i: int, finish: Finish = Finish.STOP, text: str = "an answer"
+) -> tuple[Request, Generation]:
+    messages, sampling = (Message("user", f"question {i}"),), Sampling()
+    key = request_id("m", messages, sampling, 0)
+    request = Request(key, f"s{i}", "response", PromptRef("p", "h"), messages, sampling, 0, "m")
+    return request, Generation(key, text, finish, Usage(3, 4))
+
+
+def fill(root: Path, n: int) -> Path:
+    """A ledger with n rows in one segment; returns the segment."""
+    with Ledger(root, "m") as ledger:
+        for i in range(n):
+            ledger.append(*make(i))
+    return next(ledger.folder.glob("*.jsonl"))
+
+
+def test_rows_of_an_earlier_process_are_read_back_whole(tmp_path: Path) -> None:
+    fill(tmp_path, 200)
+    ledger = Ledger(tmp_path, "m")
+    request, generation = make(77)
+    row = ledger.get(request.id)
+    assert row is not None
+    assert (row.request, row.generation) == (request, generation)
+    assert len(ledger) == 200
+
+
+def test_two_models_never_share_an_answer(tmp_path: Path) -> None:
+    fill(tmp_path, 1)
+    assert not Ledger(tmp_path, "another model").answered(make(0)[0].id)
+
+
+def test_an_error_row_is_asked_again_and_an_answer_is_not(tmp_path: Path) -> None:
+    with Ledger(tmp_path, "m") as ledger:
+        ledger.append(*make(0, Finish.ERROR))
+        ledger.flush()
+        assert not ledger.answered(make(0)[0].id)
+        ledger.append(*make(0))
+        ledger.flush()
+        assert ledger.answered(make(0)[0].id)
+        ledger.append(*make(0, Finish.ERROR))  # a late error cannot hide an answer
+    assert Ledger(tmp_path, "m").answered(make(0)[0].id)
+
+
+def test_the_journal_cut_at_every_byte_keeps_every_whole_row(tmp_path: Path) -> None:
+    segment = fill(tmp_path, 3)
+    data = segment.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(data) if byte == ord("\n")]
+    for size in range(len(data) + 1):
+        segment.write_bytes(data[:size])
+        ledger = Ledger(tmp_path, "m")
+        # A row is whole with or without its newline.
+        assert len(ledger) == sum(size >= end - 1 for end in ends), size
+        assert ledger.torn == (0 if size in {0, *ends, *(e - 1 for e in ends)} else 1), size
+
+
+def test_one_flipped_bit_is_recovered_or_refused_never_silent(tmp_path: Path) -> None:
+    segment = fill(tmp_path, 3)
+    data = segment.read_bytes()
+    right = [make(i) for i in range(3)]
+    for at in range(len(data)):
+        segment.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        try:
+            ledger = Ledger(tmp_path, "m")
+        except UserError as refused:
+            assert str(segment) in str(refused)
+            continue
+        for request, generation in right:
+            row = ledger.get(request.id)
+            assert row is None or row.generation == generation, at
+
+
+def test_damage_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+    segment = fill(tmp_path, 5)
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    with pytest.raises(UserError, match="damaged at byte"):
+        Ledger(tmp_path, "m")
+    assert repair(segment)[0] == 1
+    assert len(Ledger(tmp_path, "m")) == 4
+    assert segment.with_suffix(".damaged").read_bytes().strip()
+
+
+def test_a_damaged_index_file_is_not_believed(tmp_path: Path) -> None:
+    segment = fill(tmp_path, 1500)
+    Ledger(tmp_path, "m")
+    index = segment.with_suffix(".idx")
+    data = bytearray(index.read_bytes())
+    data[100] ^= 1
+    index.write_bytes(data)
+    ledger = Ledger(tmp_path, "m")
+    assert all(ledger.answered(make(i)[0].id) for i in range(1500))
+
+
+def test_rows_written_after_the_index_file_are_found(tmp_path: Path) -> None:
+    fill(tmp_path, 1500)
+    Ledger(tmp_path, "m")
+    with Ledger(tmp_path, "m") as ledger:
+        ledger.append(*make(5000))
+    again = Ledger(tmp_path, "m")
+    assert len(again) == 1501
+    assert again.answered(make(5000)[0].id)
+
+
+def test_a_full_disk_stops_the_run_and_the_next_start_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import os
+
+    real = os.write
+    ledger = Ledger(tmp_path, "m")
+    ledger.append(*make(0))
+    ledger.flush()
+
+    def full(handle: int, data: bytes) -> int:
+        real(handle, data[:10])  # the file system takes a little before it fails
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(Stopped, match="full"):
+        ledger.append(*make(1))
+        ledger.flush()
+    monkeypatch.setattr(os, "write", real)
+    again = Ledger(tmp_path, "m")
+    assert again.torn == 0
+    assert [again.answered(make(i)[0].id) for i in range(2)] == [True, False]
+
+
+def test_hostile_text_survives_the_store(tmp_path: Path) -> None:
+    text = 'line\u2028separator \x00 \x1b[31m "}\n{"crc":"00000000"} 中文 🎈'
+    with Ledger(tmp_path, "m") as ledger:
+        ledger.append(*make(0, text=text))
+    row = Ledger(tmp_path, "m").get(make(0)[0].id)
+    assert row is not None and row.generation.text == text
