@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the environment on first use, then:
-#   ./run.sh                     distill run configs/quickstart.yaml
+#   ./run.sh [options]           distill run configs/quickstart.yaml [options]
 #   ./run.sh CONFIG [options]    distill run CONFIG [options]
 #   ./run.sh test [--all]        the tests; --all adds the real engines (vLLM on the CPU)
 #   ./run.sh COMMAND ...         distill COMMAND ... (plan, status, show, doctor, ...)
@@ -78,6 +78,8 @@ case "${1:-}" in
         if [ "${1:-}" = --all ]; then shift; exec "$bin/python" -m pytest "$@"; fi
         exec "$bin/python" -m pytest -m "not slow" "$@"
         ;;
-    *.yaml | *.yml | -*) exec "$bin/distill" run "$@" ;;
+    *.yaml | *.yml) exec "$bin/distill" run "$@" ;;
+    -h | --help) exec "$bin/distill" --help ;;
+    -*) exec "$bin/distill" run configs/quickstart.yaml "$@" ;;
     *) exec "$bin/distill" "$@" ;;
 esac

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import difflib
 import hashlib
+import multiprocessing
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import msgspec
@@ -28,6 +30,8 @@ from pipeline.models.reasoning import opens_reasoning, split_reasoning
 from pipeline.records import Finish, Generation, Grade, Request, Sampling, TokenLogprob, Usage
 
 MOST_LOGPROBS = 1024  # the engine's own cap is 20; soft targets want more
+
+CLOSE_SECONDS = 30.0  # for the engine's processes to end by themselves; then they are killed
 
 # What Sampling has a field for, and what would change the number or the form of the answers.
 _RESERVED = frozenset(
@@ -95,7 +99,8 @@ class VLLMModel:
         """Shut the engine down; its processes have ended when this returns."""
         engine, self._engine = self._engine, None
         if engine is not None:
-            engine.shutdown(timeout=5.0)
+            engine.shutdown(timeout=CLOSE_SECONDS)
+            multiprocessing.active_children()  # reaps it
         if self._loop is not None:
             _drain(self._loop)
             self._loop.close()
@@ -134,9 +139,12 @@ class VLLMModel:
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise UserError(f"serving.engine: {name!r} is no field of AsyncEngineArgs{hint}")
         # Ctrl-C and a scheduler's USR signals go to every process of the group; the engine must
-        # outlive them so that what is in flight can be finished and stored.
+        # outlive them so that what is in flight can be finished and stored. A child inherits the
+        # mask; multiprocessing's tracker is started first, for its start unblocks SIGINT again.
         mask = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, mask)
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, mask)
         try:
             # as LLM does: the offline sizes of batch and token budget, not the server's
             return AsyncLLM.from_engine_args(

@@ -30,8 +30,8 @@ class Line(NamedTuple):
 
 
 def percent(value: float) -> str:
-    """ "61 %", with the sign in Unicode."""
-    return f"{'−' if round(100 * value) < 0 else ''}{abs(100 * value):.0f} %"
+    """ "61%", with the sign in Unicode."""
+    return f"{'−' if round(100 * value) < 0 else ''}{abs(100 * value):.0f}%"
 
 
 def curve(title: str, places: Sequence[str], lines: Sequence[Line], x_name: str) -> Markup:
@@ -83,7 +83,7 @@ def bars(title: str, groups: Sequence[str], lines: Sequence[Line]) -> Markup:
 
 
 def dumbbell(before: Point, after: Point, teacher: float | None) -> Markup:
-    """A strip from 0 to 100 %: before and after with intervals, and a tick for the teacher."""
+    """A strip from 0 to 100%: before and after with intervals, and a tick for the teacher."""
     width, height, pad = 320, 46, 8
 
     def x(value: float) -> float:
@@ -111,7 +111,7 @@ def dumbbell(before: Point, after: Point, teacher: float | None) -> Markup:
 
 def loss_curve(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]]) -> Markup:
     """Loss against optimizer step: training as a line, validation as points."""
-    width, height = 560, 220
+    width, height = 440, 220
     every = [*train, *held]
     last = max(step for step, _ in every) or 1
     top = max(loss for _, loss in every) * 1.08 or 1.0
@@ -145,7 +145,7 @@ def _y(value: float) -> float:
 
 
 def _spoken(point: Point) -> str:
-    return f"{percent(point.value)} (95 %: {percent(point.low)} to {percent(point.high)})"
+    return f"{percent(point.value)} (95%: {percent(point.low)} to {percent(point.high)})"
 
 
 def _class(arm: str) -> str:
@@ -156,7 +156,7 @@ def _percent_grid() -> Markup:
     parts = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(_grid_line(_y(share), WIDTH))
-        parts.append(_text(LEFT - 6, _y(share) + 4, f"{100 * share:.0f} %", "tick end"))
+        parts.append(_text(LEFT - 6, _y(share) + 4, f"{100 * share:.0f}%", "tick end"))
     return Markup("").join(parts)
 
 

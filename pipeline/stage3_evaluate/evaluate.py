@@ -97,7 +97,7 @@ def report_step(config: Config) -> Step:
         name="report",
         run=run,
         settings={},
-        inputs=[run / "2_funnel.json", run / "5_answers", run / "6_scores.json"],
+        inputs=[run / name for name in ("2_funnel.json", "2_kept.jsonl", "6_scores.json")],
         outputs=[run / "7_report.html", run / "7_report.md"],
         work=lambda: _report(run),
     )

@@ -7,6 +7,7 @@ config is escaped, and a Content-Security-Policy lets no script run but the page
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import os
 from collections.abc import Sequence
@@ -117,7 +118,7 @@ def _page(run: RunFiles, samples: Samples) -> Page:
     return Page(
         name=run.name,
         headline=report_view.headline(run),
-        facts=report_view.facts(run),
+        facts=_facts(run),
         arms=run.scores.arms if run.scores else [],
         cards=report_view.cards(run),
         notes=run.scores.notes if run.scores else [],
@@ -166,7 +167,7 @@ def _steps(run: RunFiles) -> list[StepRow]:
             time=report_view.duration(step.seconds),
             tokens_in=f"{step.tokens.input:,}" if step.tokens.input else "–",
             tokens_out=f"{step.tokens.output:,}" if step.tokens.output else "–",
-            cost="–" if step.cost_usd is None else f"{step.cost_usd:.4f}",
+            cost="–" if step.cost_usd is None else f"{step.cost_usd:.4f}".rstrip("0").rstrip("."),
             counts=", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in step.counts.items()),
         )
         for step in run.steps
@@ -179,7 +180,7 @@ def _steps(run: RunFiles) -> list[StepRow]:
                 time=report_view.duration(sum(step.seconds for step in run.steps)),
                 tokens_in=f"{sum(step.tokens.input for step in run.steps):,}",
                 tokens_out=f"{sum(step.tokens.output for step in run.steps):,}",
-                cost=f"{sum(costs):.4f}" if costs else "–",
+                cost=f"{sum(costs):.4f}".rstrip("0").rstrip(".") if costs else "–",
                 counts="",
             )
         )
@@ -193,7 +194,7 @@ def _about(run: RunFiles) -> list[tuple[str, str]]:
         found.append(
             (
                 "statistics",
-                "intervals at 95 %: Wilson for shares, else bootstrap over items (5,000 draws); "
+                "intervals at 95%: Wilson for shares, else bootstrap over items (5,000 draws); "
                 "test: exact McNemar, or sign-flip permutation for averaged items; Holm over "
                 f"{len(run.scores.comparisons)} comparisons; detectable change at power 0.8",
             )
@@ -217,3 +218,34 @@ def _yaml(config: dict[str, Any]) -> str:
     yaml.width = 100
     yaml.dump(config, out)
     return safe(out.getvalue(), (), 40_000)
+
+
+def _facts(run: RunFiles) -> list[tuple[str, str]]:
+    """What a colleague asks first: who taught whom, when, on what, how long, for how much."""
+    found: list[tuple[str, str]] = []
+    teachers = run.config.get("teachers") or {"": run.config.get("teacher") or {}}
+    names = [str(t["model"]) for t in teachers.values() if isinstance(t, dict) and "model" in t]
+    if names:
+        found.append(("teacher", ", ".join(names)))
+    student = run.config.get("student")
+    if isinstance(student, dict) and "model" in student:
+        found.append(("student", str(student["model"])))
+    if run.funnel is not None:
+        found.append(("training rows", f"{run.funnel.kept:,} kept of {run.funnel.asked:,} asked"))
+    if run.steps:
+        found.append(("time", report_view.duration(sum(step.seconds for step in run.steps))))
+        costs = [step.cost_usd for step in run.steps if step.cost_usd is not None]
+        if any(costs):
+            found.append(("cost", f"{sum(costs):,.4f} USD"))
+        machine = next((step.machine for step in reversed(run.steps) if step.machine), "")
+        if machine:
+            found.append(("machine", machine))
+        found.append(("finished", _date(run.steps[-1].finished_at)))
+    return found
+
+
+def _date(stamp: str) -> str:
+    try:
+        return datetime.datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return stamp

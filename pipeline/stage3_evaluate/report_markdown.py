@@ -42,12 +42,12 @@ def _verdicts(page: Page) -> str:
     rows = [
         [
             f"{card.title}{'' if card.primary else ' (secondary)'}", card.metric, card.before,
-            card.after, f"{card.change} ({card.interval})", dict(card.facts)["p (exact; Holm)"],
-            dict(card.facts)["gap to teacher recovered"], f"**{card.verdict}**: {card.reason}",
+            card.after, f"{card.change} ({card.interval})", dict(card.facts)["p; by Holm"],
+            dict(card.facts)["gap recovered"], f"**{card.verdict}**: {card.reason}",
         ]
         for card in page.cards
     ]  # fmt: skip
-    head = ["ability", "metric", "before", "after", "change", "p (exact; Holm)", "gap", "verdict"]
+    head = ["ability", "metric", "before", "after", "change", "p; by Holm", "gap", "verdict"]
     return _table(head, rows)
 
 
@@ -65,7 +65,9 @@ def _numbers(page: Page) -> str:
         for row in table.rows
         if row.main
     ]
-    return _table(["ability", "metric", *page.arms, "items"], rows) + "\n\nIn brackets: 95 %."
+    return (
+        _table(["ability", "metric", *page.arms, "items"], rows) + "\n\nIn brackets: 95% intervals."
+    )
 
 
 def _funnel(page: Page) -> str:

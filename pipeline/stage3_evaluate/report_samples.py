@@ -96,7 +96,7 @@ def safe(text: str, secrets: Sequence[str] = (), longest: int = LONGEST) -> str:
 
 def choose(run: RunFiles, limit: int) -> Samples:
     """About `limit` texts of each kind, spread over abilities, outcomes, tasks and filters."""
-    pairs = _pairs(run)
+    pairs = sorted(_pairs(run), key=lambda pair: list(Outcome).index(_outcome(*pair)))
     kept = [
         KeptRow(
             id=", ".join(row.source),
@@ -120,7 +120,7 @@ def choose(run: RunFiles, limit: int) -> Samples:
         )
         for row in spread(run.dropped, lambda row: (row.task, row.filter), limit)
     ]
-    chosen = spread(pairs, lambda p: (p[0].ability, p[0].variant, _outcome(p[0], p[1])), 2 * limit)
+    chosen = spread(pairs, lambda p: (p[0].ability, p[0].variant, _outcome(*p)), 2 * limit)
     teacher = _by_item(run.answers.get("teacher", []))
     shown = [_pair(old, new, teacher.get(_key(old)), run.secrets) for old, new in chosen]
     return Samples(shown, len(pairs), kept, len(run.kept), dropped, len(run.dropped))
@@ -190,6 +190,6 @@ def _shown(row: Answer, secrets: Sequence[str]) -> Shown:
     if row.finish is not Finish.STOP and row.extraction is not Extraction.TRUNCATED:
         notes.append({"length": "cut off"}.get(row.finish.value, row.finish.value))
     if row.output_tokens:
-        notes.append(f"{row.output_tokens} tokens")
+        notes.append(f"{row.output_tokens} token{'' if row.output_tokens == 1 else 's'}")
     verdict = "right" if row.correct >= 0.5 else "wrong"
     return Shown(safe(row.text, secrets), verdict, ", ".join(notes), row.request_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 
 import msgspec
@@ -27,8 +26,8 @@ METRICS = {
     "loose/seen_types": "loose, trained constraint types on new topics",
     "accuracy/step_by_step": "accuracy, step by step",
     "accuracy/direct": "accuracy, direct answer",
-    "gain": "gain of reasoning over the direct answer",
-    "gain/mean": "gain of the examples (largest k over none), mean of tasks",
+    "gain": "gain of reasoning over the direct answer, points",
+    "gain/mean": "gain of the examples (largest k over none), points, mean of tasks",
 }
 _WORDS = {
     "mean": "mean of tasks",
@@ -43,9 +42,9 @@ _WORDS = {
     "unseen_types": "constraint types never trained on",
 }
 GAPS = {
-    Gap.NO_TEACHER: "unknown: the teacher was not tested",
-    Gap.LEAD_INCLUDES_ZERO: "undefined: the teacher's lead may be zero",
-    Gap.TEACHER_BEHIND: "undefined: the teacher was behind the student",
+    Gap.NO_TEACHER: "unknown: no teacher tested",
+    Gap.LEAD_INCLUDES_ZERO: "undefined: the teacher's lead includes zero",
+    Gap.TEACHER_BEHIND: "undefined: the teacher is behind",
 }
 
 
@@ -132,18 +131,18 @@ def _card(found: Comparison, intervals: dict[tuple[str, str, str], Score]) -> Ca
 
     facts = [
         ("items", f"{found.n}: {found.gained} gained, {found.lost} lost"),
-        ("p (exact; Holm)", f"{_p(found.p)}; {_p(found.p_adjusted)}"),
-        ("gap to teacher recovered", _gap(found)),
+        ("p; by Holm", f"{_p(found.p)}; {_p(found.p_adjusted)}"),
+        ("gap recovered", _gap(found)),
     ]
     if found.teacher is not None:
         facts.insert(0, ("teacher", percent(found.teacher)))
     if found.smallest_detectable is not None:
         least = points(found.smallest_detectable).lstrip("+")
-        facts.append(("smallest detectable change", least))
+        facts.append(("detectable change", least))
     if found.valid_difference is not None and found.ability != "instruction_following":
         facts.append(
             (
-                "change on answers readable in both",
+                "on readable answers",
                 f"{points(found.valid_difference)} ({found.valid_n} items)",
             )
         )
@@ -155,7 +154,7 @@ def _card(found: Comparison, intervals: dict[tuple[str, str, str], Score]) -> Ca
         before=percent(found.before),
         after=percent(found.after),
         change=points(found.difference),
-        interval=f"95 %: {_signed(found.low)} to {_signed(found.high)}",
+        interval=f"95%: {_signed(found.low)} to {_signed(found.high)}",
         reason=found.reason,
         facts=facts,
         strip=charts.dumbbell(
@@ -172,7 +171,7 @@ def _gap(found: Comparison) -> str:
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _signed(value: float) -> str:
@@ -208,7 +207,7 @@ def _cell(score: Score) -> tuple[str, str]:
     if "tokens" in score.metric:
         return f"{score.value:.0f}", f"{score.low:.0f}–{score.high:.0f}"
     if score.metric.startswith("gain"):
-        return points(score.value), f"{_signed(score.low)} to {_signed(score.high)}"
+        return _signed(score.value), f"{_signed(score.low)} to {_signed(score.high)}"
     return percent(score.value), f"{100 * score.low:.0f}–{100 * score.high:.0f}"
 
 
@@ -271,34 +270,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def facts(run: RunFiles) -> list[tuple[str, str]]:
-    """What a colleague asks first: who taught whom, when, on what, how long, for how much."""
-    found: list[tuple[str, str]] = []
-    teachers = run.config.get("teachers") or {"": run.config.get("teacher") or {}}
-    names = [str(t["model"]) for t in teachers.values() if isinstance(t, dict) and "model" in t]
-    if names:
-        found.append(("teacher", ", ".join(names)))
-    student = run.config.get("student")
-    if isinstance(student, dict) and "model" in student:
-        found.append(("student", str(student["model"])))
-    if run.funnel is not None:
-        found.append(("training rows", f"{run.funnel.kept:,} kept of {run.funnel.asked:,} asked"))
-    if run.steps:
-        found.append(("time", duration(sum(step.seconds for step in run.steps))))
-        costs = [step.cost_usd for step in run.steps if step.cost_usd is not None]
-        if any(costs):
-            found.append(("cost", f"{sum(costs):,.4f} USD"))
-        machine = next((step.machine for step in reversed(run.steps) if step.machine), "")
-        if machine:
-            found.append(("machine", machine))
-        found.append(("finished", _date(run.steps[-1].finished_at)))
-    return found
-
-
-def _date(stamp: str) -> str:
-    try:
-        return datetime.datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M %Z").strip()
-    except ValueError:
-        return stamp

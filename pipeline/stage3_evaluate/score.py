@@ -205,7 +205,7 @@ def _verdict(found: Comparison) -> tuple[Finding, str]:
     if max(found.before, found.after) <= 0.02:
         return Finding.INCONCLUSIVE, "both near zero: the items are too hard to show a difference"
     if min(found.before, found.after) >= 0.98:
-        return Finding.INCONCLUSIVE, "both near 100 %: the items are too easy to show a difference"
+        return Finding.INCONCLUSIVE, "both near 100%: the items are too easy to show a difference"
     if found.smallest_detectable is None:
         return Finding.INCONCLUSIVE, f"{found.n} items are too few to show any difference"
     points = 100 * found.smallest_detectable

@@ -1,0 +1,56 @@
+"""Seeds made by rule, from a number: `{generator: NAME, n: ..., ...}` in a config.
+
+The same name, n, seed and options always give the same rows. A row is a plain dictionary in the
+form of a seed-file line.
+
+    word_problems              arithmetic stories with a known answer and a number of steps
+    symbol_mapping             in-context episodes whose labels mean nothing outside the episode
+    classification             in-context episodes from a file of labelled sentences
+    constrained_instructions   instructions of a file, with verifiable constraints added
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.stage1_generate.generators.constrained import constrained_instructions
+from pipeline.stage1_generate.generators.episodes import classification, symbol_mapping
+from pipeline.stage1_generate.generators.word_problems import word_problems
+
+GENERATORS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
+    "word_problems": word_problems,
+    "symbol_mapping": symbol_mapping,
+    "classification": classification,
+    "constrained_instructions": constrained_instructions,
+}
+_GIVEN = ("n", "seed", "language")
+
+
+def generate(
+    name: str, n: int, seed: int, language: str = "en", **options: Any
+) -> Iterator[dict[str, Any]]:
+    """`n` rows of a generator; `language` is "en" or "zh".
+
+    Raises `UserError` (at the first row at the latest) for an unknown name, option or value, and
+    where there are fewer than `n` different rows.
+    """
+    if name not in GENERATORS:
+        raise UserError(
+            f"generator {name!r} is unknown. Known: {', '.join(GENERATORS)}. "
+            "Write one of them under `generator:`."
+        )
+    make = GENERATORS[name]
+    allowed = [key for key in inspect.signature(make).parameters if key not in _GIVEN]
+    if unknown := [key for key in options if key not in allowed]:
+        raise UserError(
+            f"generator {name}: unknown option {', '.join(map(repr, unknown))}. "
+            f"It takes {', '.join(allowed)}. Correct or remove it."
+        )
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise UserError(f"generator {name}: n is {n!r}; write a whole number from 1, as `n: 100`")
+    if language not in ("en", "zh"):
+        raise UserError(f"generator {name}: language is {language!r}; write en or zh")
+    return make(n=n, seed=seed, language=language, **options)
