@@ -21,7 +21,6 @@ from collections import Counter
 from typing import cast
 
 
-
 class Server:
     """Settings, counters and the token bucket shared by all connections."""
 

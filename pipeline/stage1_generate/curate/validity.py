@@ -38,6 +38,9 @@ def words(text: str) -> list[str]:
 
 def finish(allow: Sequence[str] = ("stop",)) -> Filter:
     """Keep only answers that ended by themselves: a cut-off answer teaches to stop anywhere."""
+    unknown = [value for value in allow if value not in set(Finish)]
+    if unknown:
+        raise ValueError(f"allow: {unknown[0]!r} is not one of {', '.join(Finish)}")
     allowed = {Finish(value) for value in allow}
 
     def check(row: Candidate) -> Verdict:

@@ -102,12 +102,7 @@ def _fill(
         for name in template.variables
     }
     for _ in range(DRAWS):
-        numbers = {
-            name: rng.randint(
-                2, min(largest, LARGEST_FACTOR) if _is_factor(name, template) else largest
-            )
-            for name in template.variables
-        }
+        numbers = {name: rng.randint(2, limits[name]) for name in template.variables}
         answer = evaluate(template.chain, numbers)
         if answer and split in ("all", _side(template, numbers)):
             words = _words(split, language, rng)
@@ -116,7 +111,8 @@ def _fill(
 
 
 def evaluate(chain: str, numbers: dict[str, int]) -> int:
-    """The chain's last result; 0 as soon as one is not a positive whole number."""
+    """The chain's last result; 0 as soon as one is not a positive whole number or a division
+    leaves one for each, which makes an odd story."""
     values = dict(numbers)
     result = 0
     for step in chain.split(";"):
@@ -126,7 +122,7 @@ def evaluate(chain: str, numbers: dict[str, int]) -> int:
         if sign == "/" and one % two:
             return 0
         result = {"+": one + two, "-": one - two, "*": one * two, "/": one // two}[sign]
-        if result < 1:
+        if result < 1 or (sign == "/" and result == 1):
             return 0
         values[name] = result
     return result
