@@ -1,0 +1,91 @@
+"""Every command, option, file and config that the docs name is there and works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import STEP_NAMES, main
+from pipeline.flow import checked_config
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.name)
+def test_a_shipped_config_is_valid(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    checked_config(config, [])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.name)
+def test_the_items_of_a_shipped_config_can_be_made(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.models import model_identity
+    from pipeline.stage1_generate.generate import requests_of, seeds_of
+    from pipeline.stage3_evaluate.evaluate import questions_of
+
+    monkeypatch.chdir(ROOT)
+    loaded = checked_config(config, [])
+    for task in loaded.tasks:
+        model = model_identity(loaded.teacher_of(task.teacher))
+        seeds = seeds_of(loaded, task)
+        assert next(requests_of(loaded, task, seeds, model)).messages
+    for arm in ("teacher", "before"):
+        ids = [q.request("m").id for q in questions_of(loaded, arm)]
+        assert ids
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """Every `distill ...` in code spans and blocks."""
+    text = page.read_text()
+    blocks = re.findall(r"```[a-z]*\n(.*?)```", text, re.S)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    spans = re.findall(r"`(distill [^`]+)`", text)
+    found = [line.split("#")[0] for line in lines + spans if line.startswith("distill ")]
+    return [shlex.split(line)[1:] for line in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_in_the_docs_is_one(page: Path) -> None:
+    for words in commands_in(page):
+        plain = [w for w in words if re.fullmatch(r"[\w.=/+:-]+", w)]
+        try:
+            main([*plain[:1], "--help"])
+        except SystemExit as ended:
+            assert ended.code == 0, words
+        for flag in (w for w in plain if w.startswith("--")):
+            assert flag in help_of(plain[0]), (page.name, words)
+
+
+def help_of(command: str) -> str:
+    import contextlib
+    import io
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_file_in_the_docs_exists(page: Path) -> None:
+    text = page.read_text()
+    named = re.findall(r"`((?:configs|prompts|data|docs|tests|bench|pipeline)/[\w./-]+)`", text)
+    named += re.findall(r"\]\(((?!http)[\w./-]+)\)", text)
+    for name in named:
+        assert (ROOT / name).exists() or (page.parent / name).exists(), (page.name, name)
+
+
+def test_the_help_names_every_step_and_command_of_the_contract() -> None:
+    for command in (
+        *("run", "plan", "generate", "curate", "train", "evaluate", "report"),
+        *("status", "show", "doctor", "verify"),
+    ):
+        assert help_of(command), command
+    assert all(name in help_of("run") for name in STEP_NAMES)
