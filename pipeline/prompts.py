@@ -1,7 +1,8 @@
 """Load, check and render prompts.
 
 A prompt is a YAML file: `system` (optional), `shots` (optional worked examples, a list of
-`{user, assistant}`), `user`. `system` and `user` are Jinja templates with strict variables: a
+`{user, assistant}`), `shots_from` (instead: the seed's field that holds such a list), `user`.
+`system` and `user` are Jinja templates with strict variables: a
 variable that a seed does not have is an error which lists what there is.
 """
 
@@ -28,6 +29,7 @@ class PromptText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str
     system: str | None = None
     shots: tuple[Shot, ...] = ()
+    shots_from: str | None = None
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -49,12 +51,14 @@ def load_prompt(path: str) -> Prompt:
     raw, _ = load_yaml(Path(path))
     try:
         text = msgspec.convert(raw, PromptText)
-        variables: set[str] = set()
+        variables: set[str] = {text.shots_from} if text.shots_from else set()
         for template in (text.system, text.user):
             tree = _environment().parse(template or "")
             variables |= meta.find_undeclared_variables(tree)
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}; a prompt has system, shots, user") from None
+        raise UserError(
+            f"{path}: {error}; a prompt has system, shots or shots_from, user"
+        ) from None
     except TemplateSyntaxError as error:
         raise UserError(f"{path}: not a valid Jinja template: {error}") from None
     return Prompt(PromptRef(path, digest(text, 16)), text, frozenset(variables))
@@ -71,7 +75,10 @@ def render(prompt: Prompt, fields: Mapping[str, Any]) -> tuple[Message, ...]:
     messages = []
     if prompt.text.system is not None:
         messages.append(Message("system", _fill(prompt.text.system, fields)))
-    for shot in prompt.text.shots:
+    shots: tuple[Shot, ...] = prompt.text.shots
+    if prompt.text.shots_from:
+        shots = msgspec.convert(fields[prompt.text.shots_from], tuple[Shot, ...])
+    for shot in shots:
         messages += [Message("user", shot.user), Message("assistant", shot.assistant)]
     messages.append(Message("user", _fill(prompt.text.user, fields)))
     return tuple(messages)

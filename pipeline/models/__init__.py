@@ -90,7 +90,13 @@ def open_model(config: ModelConfig, place: str = "teacher") -> Model:
         checkpoint.source,
         revision=checkpoint.revision,
         identity=identity,
-        serving=VLLMServing(engine=config.serving.engine, concurrency=config.serving.concurrency),
+        serving=VLLMServing(
+            engine=config.serving.engine,
+            # Unless the user chose a number, the engine's own size decides.
+            concurrency=config.serving.concurrency
+            if "concurrency" in config.serving.model_fields_set
+            else None,
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from pipeline import stopping
 from pipeline.config import Serving
 from pipeline.errors import RunFatal, UserError
 from pipeline.models.locate import Checkpoint
@@ -87,6 +88,8 @@ class TransformersModel:
                     rows.append(row)
             rows.sort(key=lambda r: (r.request.prompt.name, len(r.tokens)))
             for at in range(0, len(rows), self._batch):
+                if stopping.requested():  # pulled ahead to be sorted, but not begun
+                    return
                 yield from self._decode(rows[at : at + self._batch])
 
     def _tokenize(self, request: Request) -> _Row | Generation:

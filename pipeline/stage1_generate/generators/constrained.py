@@ -22,6 +22,7 @@ def constrained_instructions(
     types: list[str] | None = None,
     per_topic: int | None = None,
     combine: int | list[int] = 1,
+    examples: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Rows {id, instruction, base, topic, constraints: [{type, params}], language}.
 
@@ -29,6 +30,9 @@ def constrained_instructions(
     language has, if it is left out), used equally often; `combine` how many at a time, 1 to 3, one
     number or several in turn. `per_topic` limits how often an instruction is used; without it all
     are used equally often. Constraints that contradict each other are never asked for together.
+    `examples` is a JSONL file of {type, params, instruction, answer}: each row then has `examples`,
+    a list of {user, assistant} with worked answers for just its types (a small teacher copies the
+    form of what it was shown, so examples of other types do it no good).
     """
     rows = read_rows("topics", topics, ("topic", "instruction"), language)
     allowed = _types(types, language)
@@ -40,6 +44,7 @@ def constrained_instructions(
             f"{rounds * len(rows)} rows, {n} asked for; write n: {rounds * len(rows)} or raise "
             "per_topic"
         )
+    worked = _worked_examples(examples, allowed, language) if examples else {}
     rng = random.Random(f"constrained_instructions {seed}")
     rng.shuffle(rows)
     turn = rng.sample(allowed, len(allowed))
@@ -55,6 +60,7 @@ def constrained_instructions(
         seen.add(identity)
         sentences = [constraints.describe(one, language, identity) for one in asked]
         joint = " " if language == "en" else ""
+        shown = [turn for one in asked for turn in worked.get(one.type, ())]
         yield {
             "id": f"constrained-{identity}",
             "instruction": joint.join([str(row["instruction"]), *sentences]),
@@ -62,7 +68,33 @@ def constrained_instructions(
             "topic": row["topic"],
             "constraints": [{"type": one.type, "params": one.params} for one in asked],
             "language": language,
-        }
+        } | ({"examples": shown} if examples else {})
+
+
+def _worked_examples(path: str, types: list[str], language: str) -> dict[str, list[dict[str, str]]]:
+    """Turns {user, assistant} for each type; every answer is checked, and every type has some."""
+    turns: dict[str, list[dict[str, str]]] = {}
+    needed = ("type", "instruction", "answer")
+    for number, row in enumerate(read_rows("examples", path, needed, language)):
+        one = Constraint(str(row["type"]), row.get("params") or {})
+        if one.type not in types:
+            continue
+        seen = constraints.check(one, str(row["answer"]))
+        if seen.outcome is constraints.Outcome.BROKEN:
+            raise UserError(
+                f"{path}: the answer {row['answer']!r} breaks {one.type}: {seen.reason}"
+            )
+        joint = " " if language == "en" else ""
+        asked = joint.join(
+            [str(row["instruction"]), constraints.describe(one, language, str(number))]
+        )
+        turns.setdefault(one.type, []).append({"user": asked, "assistant": str(row["answer"])})
+    if missing := [name for name in types if name not in turns]:
+        raise UserError(
+            f"{path} has no example in {language!r} for {', '.join(missing)}; write one, or leave "
+            "the type or the option `examples` out"
+        )
+    return turns
 
 
 def _types(types: list[str] | None, language: str) -> list[str]:
