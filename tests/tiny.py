@@ -10,8 +10,8 @@ TEMPLATE = (
 )
 
 
-def make_tiny_model(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
-    """Random weights, a byte-level tokenizer of about 300 tokens; some 50 k parameters."""
+def make_tiny_model(folder: Path, hidden: int = 64, layers: int = 2, seed: int = 0) -> Path:
+    """Random weights, a byte-level tokenizer of about 300 tokens; some 150 k parameters."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

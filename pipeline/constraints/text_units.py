@@ -80,15 +80,17 @@ def sentences(text: str) -> list[str]:
 
 
 def _prose_blocks(text: str) -> list[str]:
+    """Paragraphs, list items and headings, each as one line; a heading ends with its line."""
     blocks: list[list[str]] = []
     for paragraph in paragraphs(text):
-        blocks.append([])
+        alone = True
         for line in paragraph.split("\n"):
             marker = list_marker(line)
-            if marker or _is_rule(line):
+            if alone or marker or _is_rule(line):
                 blocks.append([])
             blocks[-1].append(line[len(marker) :])
-    return [" ".join(block) for block in blocks if block]
+            alone = marker.startswith("#") or _is_rule(line)
+    return [" ".join(block) for block in blocks]
 
 
 def _is_rule(line: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline import stopping
 from pipeline.config import Serving
 from pipeline.errors import RunFatal, UserError
+from pipeline.models.cpu import tune_cpu
 from pipeline.models.locate import Checkpoint
 from pipeline.models.reasoning import opens_reasoning, split_reasoning
 from pipeline.models.sampling_torch import pick_tokens, token_logprobs
@@ -52,7 +53,7 @@ class TransformersModel:
         self._torch = torch
         self._batch = serving.batch_size
         self._device = serving.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._onednn = self._device == "cpu" and prefer_onednn()
+        self._onednn = self._device == "cpu" and tune_cpu()
         options: dict[str, Any] = {
             "revision": checkpoint.revision,
             "trust_remote_code": serving.trust_remote_code,
@@ -274,22 +275,3 @@ def _shared_prefix(prompts: list[list[int]]) -> int:
         if low[i] != high[i]:
             return i
     return limit
-
-
-def prefer_onednn() -> bool:
-    """Let float32 matrix products go to oneDNN where it computes them as exactly as MKL.
-
-    On AMD processors MKL takes a slow path: measured 1.3 times the training speed with this
-    setting, same results to 1e-6. Where oneDNN would really use bfloat16 (Intel AMX), the check
-    sees it, takes the setting back and returns False.
-    """
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
-    exact = a.double() @ b.double()
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-    if ((a @ b).double() - exact).abs().max() < 1e-3:
-        return True
-    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
-    return False

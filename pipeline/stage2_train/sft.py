@@ -159,7 +159,7 @@ def _trainer(config: Config, partial: Path) -> Any:
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl import SFTTrainer
 
-    from pipeline.models.transformers_local import prefer_onednn
+    from pipeline.models.cpu import tune_cpu
 
     files = dataset_files(config.run_dir / "3_dataset")
     # The run folder's own cache: nothing stale from another run's files of the same name.
@@ -175,7 +175,7 @@ def _trainer(config: Config, partial: Path) -> Any:
         config.student.model, config.student.revision, config.student.serving
     )
     if arguments.use_cpu:
-        prefer_onednn()
+        tune_cpu()
     options: dict[str, Any] = {
         "revision": checkpoint.revision,
         "trust_remote_code": config.student.serving.trust_remote_code,

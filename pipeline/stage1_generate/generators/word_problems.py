@@ -21,7 +21,8 @@ from pipeline.stage1_generate.generators.options import choice, whole, wholes
 STORIES: dict[str, ModuleType] = {"en": word_stories_en, "zh": word_stories_zh}
 GROUPS = ("train", "eval", "all")
 LARGEST_FACTOR = 12
-DRAWS = 400  # attempts to fill one template before another is taken
+DRAWS = 1000  # attempts to find numbers for a template before it is left out
+MISSES = 300  # questions in a row that were there already, before a call gives up
 
 
 class Template(NamedTuple):
@@ -62,18 +63,22 @@ def word_problems(
     seen: set[str] = set()
     misses = 0
     while len(seen) < n:
-        count = wanted[len(seen) % len(wanted)]
-        template = rng.choice(pools[count])
+        pool = pools[wanted[len(seen) % len(wanted)]]
+        if not pool or misses > MISSES:
+            raise UserError(
+                f"generator word_problems: only {len(seen)} different problems found with "
+                f"steps {wanted} and largest {largest}, {n} asked for; lower n, raise "
+                "`largest` or allow more `steps`"
+            )
+        template = rng.choice(pool)
         question, answer = _fill(template, largest, split, language, rng)
-        if answer == 0 or question in seen:
-            misses += 1
-            if misses > 200 + 20 * n:
-                raise UserError(
-                    f"generator word_problems: only {len(seen)} different problems found with "
-                    f"steps {wanted} and largest {largest}, {n} asked for; lower n, raise "
-                    "`largest` or allow more `steps`"
-                )
+        if answer == 0:
+            pool.remove(template)  # no numbers fit: do not look for them again
             continue
+        if question in seen:
+            misses += 1
+            continue
+        misses = 0
         seen.add(question)
         yield {
             "id": f"{template.name}-{digest(question, 10)}",
