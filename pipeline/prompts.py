@@ -1,7 +1,8 @@
 """Load, check and render prompts.
 
 A prompt is a YAML file: `system` (optional), `shots` (optional worked examples, a list of
-`{user, assistant}`), `shots_from` (instead: the seed's field that holds such a list), `user`.
+`{user, assistant}`), `shots_from` (instead: the seed's field that holds such a list, or one of
+`{text, label}`, which become the turns of user and assistant), `user`.
 `system` and `user` are Jinja templates with strict variables: a
 variable that a seed does not have is an error which lists what there is.
 """
@@ -77,11 +78,24 @@ def render(prompt: Prompt, fields: Mapping[str, Any]) -> tuple[Message, ...]:
         messages.append(Message("system", _fill(prompt.text.system, fields)))
     shots: tuple[Shot, ...] = prompt.text.shots
     if prompt.text.shots_from:
-        shots = msgspec.convert(fields[prompt.text.shots_from], tuple[Shot, ...])
+        shots = _shots_of(fields[prompt.text.shots_from], prompt)
     for shot in shots:
         messages += [Message("user", shot.user), Message("assistant", shot.assistant)]
     messages.append(Message("user", _fill(prompt.text.user, fields)))
     return tuple(messages)
+
+
+def _shots_of(found: Any, prompt: Prompt) -> tuple[Shot, ...]:
+    """A seed's worked examples, or the labelled shots of an in-context episode."""
+    try:
+        if isinstance(found, list) and found and "label" in found[0]:
+            return tuple(Shot(str(shot["text"]), str(shot["label"])) for shot in found)
+        return msgspec.convert(found, tuple[Shot, ...])
+    except (msgspec.ValidationError, KeyError, TypeError):
+        raise UserError(
+            f"{prompt.ref.name}: shots_from names `{prompt.text.shots_from}`, which must be a list "
+            f"of {{user, assistant}} or of {{text, label}}; this seed has {found!r:.120}"
+        ) from None
 
 
 def _fill(template: str, fields: Mapping[str, Any]) -> str:

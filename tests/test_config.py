@@ -11,6 +11,7 @@ import pytest
 from pipeline.config import load_config, save_config
 from pipeline.errors import UserError
 from pipeline.flow import checked_config
+from pipeline.prompts import load_prompt, render
 from tests.project import Project
 
 
@@ -147,3 +148,21 @@ def test_help_answers_in_under_a_second_and_loads_no_heavy_library(project: Proj
         [sys.executable, "-c", watch], env=project.environment(), capture_output=True, timeout=20
     )
     assert ended.returncode == 0
+
+
+def test_labelled_shots_of_an_episode_become_turns(tmp_path: Path) -> None:
+    path = tmp_path / "turns.yaml"
+    path.write_text('shots_from: shots\nuser: "{{ text }}"\n')
+    fields = {"text": "owl", "shots": [{"text": "oak", "label": "a"}, {"text": "cat", "label": 1}]}
+    turns = [(m.role, m.content) for m in render(load_prompt(str(path)), fields)]
+    assert turns == [
+        ("user", "oak"), ("assistant", "a"), ("user", "cat"), ("assistant", "1"), ("user", "owl"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shots", ["none", [{"text": "oak"}], [{"label": "a"}], [3]])
+def test_shots_of_another_form_are_named(shots: Any, tmp_path: Path) -> None:
+    path = tmp_path / "turns.yaml"
+    path.write_text('shots_from: shots\nuser: "{{ text }}"\n')
+    with pytest.raises(UserError, match="shots_from names `shots`"):
+        render(load_prompt(str(path)), {"text": "owl", "shots": shots})

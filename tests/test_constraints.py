@@ -442,4 +442,4 @@ def test_no_check_takes_long_on_hostile_text(shape: str) -> None:
         began = time.process_time()
         constraints.check(asked, text)
         slowest = max(slowest, time.process_time() - began)
-    assert slowest < 1.0  # 0.3 MB; a quadratic check takes a minute
+    assert slowest < 5.0  # 0.3 MB; a quadratic check takes a minute

@@ -178,6 +178,9 @@ def test_a_gain_only_in_format_shows_no_gain_on_readable_answers() -> None:
     one = compared(found, "accuracy/step_by_step")
     assert one.difference == pytest.approx(20 / 60)
     assert (one.valid_difference, one.valid_n) == (0.0, 40)
+    assert (one.gained, one.gained_readable) == (20, 0)
+    assert one.verdict is Finding.DISTILLED
+    assert "20 of them cut off or unreadable before" in one.reason
 
 
 def test_a_missing_arm_and_missing_items_are_said() -> None:

@@ -154,16 +154,17 @@ def _dataset_hash(config: Config) -> str:
 
 
 def _trainer(config: Config, partial: Path) -> Any:
+    import datasets
     import torch
-    from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl import SFTTrainer
 
     from pipeline.models.cpu import tune_cpu
 
     files = dataset_files(config.run_dir / "3_dataset")
+    datasets.disable_progress_bars()  # Watch prints what a log file can hold
     # The run folder's own cache: nothing stale from another run's files of the same name.
-    data = load_dataset("parquet", data_files=files, cache_dir=str(partial / "cache"))
+    data = datasets.load_dataset("parquet", data_files=files, cache_dir=str(partial / "cache"))
     rows = weighted(data["train"]).select_columns(["prompt", "completion"])
     arguments = train_arguments(config, partial)
     validation = None

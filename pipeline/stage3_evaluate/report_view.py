@@ -84,6 +84,13 @@ class Chart(msgspec.Struct, frozen=True):
     svg: Markup
 
 
+_VERDICTS = {
+    Finding.DISTILLED: "distilled",
+    Finding.HARMED: "harmed",
+    Finding.INCONCLUSIVE: "without a clear change",
+}
+
+
 def points(value: float) -> str:
     """ "+45 points" for 0.45."""
     rounded = round(100 * value)
@@ -99,21 +106,22 @@ def metric_name(metric: str) -> str:
 
 
 def headline(run: RunFiles) -> str:
-    """One sentence: what came of it."""
+    """What came of it: the verdicts, and where a secondary one differs from its ability's."""
     if run.scores is None:
         return "Not scored yet."
     primary = [c for c in run.scores.comparisons if c.role is Role.PRIMARY]
     if not primary:
         return "Before and after were not both tested, so there is no verdict."
     parts = []
-    for verdict, words in (
-        (Finding.DISTILLED, "distilled"),
-        (Finding.HARMED, "harmed"),
-        (Finding.INCONCLUSIVE, "without a clear change"),
-    ):
+    for verdict, words in _VERDICTS.items():
         names = [TITLES.get(c.ability, c.ability) for c in primary if c.verdict is verdict]
         if names:
             parts.append(f"{' and '.join(names)}: {words}.")
+    found = {c.ability: c.verdict for c in primary}
+    for other in run.scores.comparisons:
+        if other.role is not Role.PRIMARY and found.get(other.ability) not in (None, other.verdict):
+            title = TITLES.get(other.ability, other.ability)
+            parts.append(f"{title}, {metric_name(other.metric)}: {_VERDICTS[other.verdict]}.")
     return " ".join(parts)
 
 

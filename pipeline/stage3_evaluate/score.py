@@ -59,6 +59,7 @@ class Comparison(msgspec.Struct, frozen=True):
     p_adjusted: float  # Holm, over all comparisons of the run
     n: int  # items that both arms answered
     gained: int  # items on which after is better
+    gained_readable: int  # of these, items on which before had answered readably, only wrongly
     lost: int
     gap: GapRecovered
     smallest_detectable: float | None  # with power 0.8 at this n and share of differing items
@@ -128,13 +129,9 @@ def _compare(answers: dict[str, list[Answer]], seed: int) -> tuple[list[Comparis
             if not old[metric].keys() & new[metric].keys():
                 continue
             role = Role.SECONDARY if number else Role.PRIMARY
-            valid = readable[0].get(metric, set()) & readable[1].get(metric, set())
-            comparisons.append(
-                _comparison(
-                    ability, metric, role, (old[metric], new[metric], best.get(metric, {})),
-                    valid, seed,
-                )
-            )  # fmt: skip
+            arms = old[metric], new[metric], best.get(metric, {})
+            valid = readable[0].get(metric, set()), readable[1].get(metric, set())
+            comparisons.append(_comparison(ability, metric, role, arms, valid, seed))
     return comparisons, notes
 
 
@@ -143,9 +140,10 @@ def _comparison(
     metric: str,
     role: Role,
     arms: tuple[Items, Items, Items],
-    valid: set[tuple[str, str]],
+    valid: tuple[set[tuple[str, str]], set[tuple[str, str]]],
     seed: int,
 ) -> Comparison:
+    """One metric; `valid` holds the items that before, and after, answered readably."""
     old_items, new_items, teacher_items = arms
     old, new = paired_strata(old_items, new_items)
     differences = [
@@ -154,7 +152,8 @@ def _comparison(
     n = sum(len(stratum) for stratum in old)
     low, high = statistics.difference_interval(differences, seed)
     tested = statistics.paired_test(old, new, seed)
-    both = {key: new_items[key] - old_items[key] for key in sorted(valid)}
+    both = {key: new_items[key] - old_items[key] for key in sorted(valid[0] & valid[1])}
+    better = {key for key in old_items.keys() & new_items.keys() if new_items[key] > old_items[key]}
     return Comparison(
         ability=ability,
         metric=metric,
@@ -169,6 +168,7 @@ def _comparison(
         p_adjusted=tested.p,
         n=n,
         gained=tested.gained,
+        gained_readable=len(better & valid[0]),
         lost=tested.lost,
         gap=_gap(arms, seed),
         smallest_detectable=statistics.smallest_detectable(n, (tested.gained + tested.lost) / n),
@@ -199,7 +199,10 @@ def _adjusted(comparisons: list[Comparison]) -> list[Comparison]:
 
 def _verdict(found: Comparison) -> tuple[Finding, str]:
     if found.p_adjusted < ALPHA and found.low > 0:
-        return Finding.DISTILLED, f"better on {found.gained} items, worse on {found.lost}"
+        # A student that only learned to answer in the form that is read must not look wiser.
+        unread = found.gained - found.gained_readable
+        form = f" ({unread} of them cut off or unreadable before)" if unread else ""
+        return Finding.DISTILLED, f"better on {found.gained} items{form}, worse on {found.lost}"
     if found.p_adjusted < ALPHA and found.high < 0:
         return Finding.HARMED, f"worse on {found.lost} items, better on {found.gained}"
     if max(found.before, found.after) <= 0.02:
