@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "train":
             step.add_argument("--check", action="store_true", help="only look for mistakes")
     _with_config(commands, "doctor", "is the teacher reachable, does the student fit", _doctor)
+    _with_config(commands, "cancel", "end the batches that a provider still works on", _cancel)
 
     _with_run(commands, "status", "where a run is, rates, what failed and why", _status)
     show = _with_run(commands, "show", "samples at any point; trace one row", _show)
@@ -127,6 +128,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from pipeline.commands.doctor import doctor
 
     return doctor(arguments.config, arguments.overrides)
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.cancel import cancel
+
+    return cancel(arguments.config, arguments.overrides)
 
 
 def _status(arguments: argparse.Namespace) -> int:

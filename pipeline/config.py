@@ -58,6 +58,17 @@ class Price(Strict):
     output: float = 0.0
 
 
+class Batch(Strict):
+    """How a job goes through a provider's batch API (docs/teachers.md)."""
+
+    rows: int = Field(50_000, ge=1)  # a batch at most; OpenAI takes 50,000
+    megabytes: float = Field(100.0, gt=0)  # of its input file, at most; OpenAI takes 200
+    at_once: int = Field(10, ge=1)  # batches that are open at a time
+    poll_seconds: float = Field(30.0, gt=0)
+    window: str = "24h"  # in which the provider promises to be done
+    online_below: int = Field(0, ge=0)  # a batch of fewer rows is asked online instead
+
+
 class Serving(Strict):
     """Where a model runs and how hard it is driven; never part of an identity."""
 
@@ -73,6 +84,21 @@ class Serving(Strict):
     trust_remote_code: bool = False
     engine: dict[str, Any] = {}  # vllm: any field of AsyncEngineArgs
     script: str | None = None  # fake backend: a Python file with `answer(request) -> str`
+    batch: Batch | None = None  # openai backend: through the provider's batch API
+
+    @model_validator(mode="after")
+    def _one_provider(self) -> Serving:
+        if self.batch is not None and isinstance(self.base_url, list) and len(self.base_url) != 1:
+            raise ValueError("batch: a batch lives at one provider; give one base_url")
+        return self
+
+
+def _check_batch(backend: str, serving: Serving) -> None:
+    if serving.batch is not None and backend != "openai":
+        raise ValueError(
+            f"serving.batch is for the backend openai; {backend} has no batch API, and fills its "
+            "own batches"
+        )
 
 
 class ModelConfig(Strict):
@@ -80,6 +106,11 @@ class ModelConfig(Strict):
     model: str
     revision: str | None = None
     serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _batch_has_a_provider(self) -> ModelConfig:
+        _check_batch(self.backend, self.serving)
+        return self
 
 
 class Teacher(ModelConfig):
@@ -92,6 +123,11 @@ class Student(Strict):
     revision: str | None = None
     backend: Literal["transformers", "vllm"] = "transformers"  # evaluates it
     serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _batch_has_a_provider(self) -> Student:
+        _check_batch(self.backend, self.serving)
+        return self
 
 
 def _seed_source(value: Any) -> Any:

@@ -66,7 +66,7 @@ def _request(model: str, text: str, sampling: Sampling, index: int = 0, **extra:
 
 def _teacher(config: Config, teacher: Teacher) -> list[tuple[Health, str]]:
     name = model_identity(teacher)
-    model = open_model(teacher)
+    model = open_model(teacher, online=True)
     found: list[tuple[Health, str]] = []
     try:
         hello = _ask(model, _request(name, "Say hello.", Sampling(temperature=0.0, max_tokens=64)))

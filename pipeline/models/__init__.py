@@ -7,12 +7,19 @@ pipeline produces text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.config import ModelConfig, Serving, api_key
 from pipeline.errors import UserError
+from pipeline.ledger import ledger_folder
 from pipeline.models.locate import Checkpoint, identity_of, unpack
 from pipeline.records import Generation, Grade, Request
+
+if TYPE_CHECKING:
+    from pipeline.models.openai_api import Serving as HTTPServing
+
+RUNS = Path("runs")
 
 
 class Model(Protocol):
@@ -50,31 +57,16 @@ def model_identity(config: ModelConfig) -> str:
     return identity_of(config.model, config.revision)
 
 
-def open_model(config: ModelConfig, place: str = "teacher") -> Model:
+def open_model(config: ModelConfig, place: str = "teacher", *, online: bool = False) -> Model:
     """Open the backend that a config names. `place` is its key, for messages.
+
+    `online`: answers are wanted now, whatever `serving.batch` says.
 
     Imports are inside: the process that talks to an endpoint never loads torch.
     """
     identity = model_identity(config)
     if config.backend == "openai":
-        from pipeline.models.openai_api import OpenAIModel
-        from pipeline.models.openai_api import Serving as HTTPServing
-
-        urls = config.serving.base_url or "https://api.openai.com/v1"
-        return OpenAIModel(
-            config.model,
-            revision=config.revision,
-            serving=HTTPServing(
-                base_url=tuple([urls] if isinstance(urls, str) else urls),
-                api_key=api_key(config.serving, place),
-                api_key_env=config.serving.api_key_env,
-                concurrency=config.serving.concurrency,
-                timeout=config.serving.timeout,
-                requests_per_minute=config.serving.requests_per_minute,
-                tokens_per_minute=config.serving.tokens_per_minute,
-                max_retries=config.serving.max_retries,
-            ),
-        )
+        return _open_endpoint(config, place, online)
     if config.backend == "fake":
         from pipeline.models.fake import FakeModel
 
@@ -98,6 +90,37 @@ def open_model(config: ModelConfig, place: str = "teacher") -> Model:
             else None,
         ),
     )
+
+
+def http_serving(config: ModelConfig, place: str) -> HTTPServing:
+    from pipeline.models.openai_api import Serving as HTTPServing
+
+    urls = config.serving.base_url or "https://api.openai.com/v1"
+    return HTTPServing(
+        base_url=tuple([urls] if isinstance(urls, str) else urls),
+        api_key=api_key(config.serving, place),
+        api_key_env=config.serving.api_key_env,
+        concurrency=config.serving.concurrency,
+        timeout=config.serving.timeout,
+        requests_per_minute=config.serving.requests_per_minute,
+        tokens_per_minute=config.serving.tokens_per_minute,
+        max_retries=config.serving.max_retries,
+    )
+
+
+def _open_endpoint(config: ModelConfig, place: str, online: bool) -> Model:
+    from pipeline.models.batch_records import open_parts
+    from pipeline.models.openai_api import OpenAIModel
+
+    serving = http_serving(config, place)
+    model = OpenAIModel(config.model, revision=config.revision, serving=serving)
+    batch = config.serving.batch
+    # Rows of an open batch are paid for: a run that no longer makes batches waits for them too.
+    if online or (batch is None and not open_parts(ledger_folder(RUNS, model.identity))):
+        return model
+    from pipeline.models.provider_batch import BatchModel
+
+    return BatchModel(model, config.model, serving, batch, RUNS)
 
 
 def local_checkpoint(model: str, revision: str | None, serving: Serving) -> Checkpoint:

@@ -71,9 +71,9 @@ class OpenAIModel:
         self.identity = f"{model}@{revision}" if revision else model
         self.counters: Counter[str] = Counter()
         self._serving = serving
-        self._key = _checked_key(serving)
+        self._key = checked_key(serving)
         self._encoder = ChatEncoder(model)
-        urls = [_checked_url(url) for url in serving.base_url]
+        urls = [checked_url(url) for url in serving.base_url]
         if not urls:
             raise UserError(
                 "serving.base_url is empty; give the URL of an endpoint, as in "
@@ -226,7 +226,7 @@ _PROXY_VARIABLES = (
 )
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str) -> str:
     base = url.strip().rstrip("/").removesuffix("/chat/completions")
     try:
         parts = urlsplit(base)
@@ -242,7 +242,7 @@ def _checked_url(url: str) -> str:
     return base
 
 
-def _checked_key(serving: Serving) -> str | None:
+def checked_key(serving: Serving) -> str | None:
     """The key without the line end that `export` from a file leaves; never part of a message."""
     key = (serving.api_key or "").strip()
     if key and not (key.isascii() and key.isprintable()):
