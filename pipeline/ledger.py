@@ -112,7 +112,7 @@ class Ledger:
         self._file: int | None = None
         self._segment = -1
         self._size = 0
-        self._pending: list[tuple[str, Finish, bytes]] = []
+        self._pending: dict[str, tuple[Finish, bytes]] = {}  # appended, not yet on the disk
         self._failure: Exception | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -143,7 +143,10 @@ class Ledger:
 
     def answered(self, request_id: str) -> bool:
         """Is there an answer that needs no asking again (anything but an ERROR row)?"""
-        where = self._index.find(request_id)
+        with self._lock:
+            if (waiting := self._pending.get(request_id)) is not None:
+                return waiting[0] is not Finish.ERROR
+            where = self._index.find(request_id)
         return where is not None and not where.error
 
     def attempts(self, request_id: str) -> int:
@@ -156,7 +159,10 @@ class Ledger:
 
     def get(self, request_id: str) -> LedgerRow | None:
         """The stored row, its checksum tested again."""
-        where = self._index.find(request_id)
+        with self._lock:
+            if (waiting := self._pending.get(request_id)) is not None:
+                return decode_line(waiting[1].removesuffix(b"\n"))
+            where = self._index.find(request_id)
         if where is None:
             return None
         with self._paths[where.segment].open("rb") as file:
@@ -170,13 +176,17 @@ class Ledger:
         return decode_line(line)
 
     def append(self, request: Request, generation: Generation) -> None:
-        """Queue a row for the next group write. It can be read back after `flush`."""
+        """Queue a row for the next group write. A second row of an id takes the first one's place
+        for readers; both are kept.
+        """
         line = encode_line(LedgerRow(request, generation))
         with self._lock:
             self._raise_failure()
             if self._file is None:
                 self._open_segment()
-            self._pending.append((request.id, generation.finish, line))
+            if request.id in self._pending:
+                self._write_pending()
+            self._pending[request.id] = generation.finish, line
             if len(self._pending) >= GROUP_ROWS:
                 self._write_pending()
             else:
@@ -242,7 +252,7 @@ class Ledger:
         if not self._pending:
             return
         assert self._file is not None
-        data = memoryview(b"".join(line for _, _, line in self._pending))
+        data = memoryview(b"".join(line for _, line in self._pending.values()))
         written = 0
         try:
             while written < len(data):
@@ -255,7 +265,7 @@ class Ledger:
             os.fdatasync(self._file)
         except OSError as error:
             raise self._failed(error) from error
-        for request_id, finish, line in self._pending:
+        for request_id, (finish, line) in self._pending.items():
             self._index.add(request_id, Location(self._segment, self._size, finish is Finish.ERROR))
             self._size += len(line)
         self._pending.clear()

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from typing import TextIO
 
+from pipeline.config import Price
 from pipeline.records import Finish, Generation
 
 
@@ -14,7 +15,13 @@ class Progress:
     """Counts arrivals; prints at most every `seconds` to a log, or keeps a bar on a terminal."""
 
     def __init__(
-        self, what: str, total: int, *, seconds: float = 10.0, stream: TextIO | None = None
+        self,
+        what: str,
+        total: int,
+        *,
+        seconds: float = 10.0,
+        price: Price | None = None,
+        stream: TextIO | None = None,
     ) -> None:
         self.what = what
         self.total = total
@@ -23,6 +30,9 @@ class Progress:
         self.input_tokens = 0
         self.output_tokens = 0
         self.outcomes: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()  # by the first words of what was said
+        self._acceptance = (0, 0)
+        self._price = price or Price()
         self._stream = stream or sys.stderr
         self._seconds = seconds
         self._begin = self._printed = time.monotonic()
@@ -37,6 +47,8 @@ class Progress:
         self.input_tokens += generation.usage.input
         self.output_tokens += generation.usage.output
         self.outcomes[generation.finish.value] += 1
+        if generation.finish is Finish.ERROR:
+            self.errors[(generation.error or "unknown").split(":")[0][:40]] += 1
         if self._bar is not None:
             self._bar.update()
             self._bar.set_postfix_str(self._details(), refresh=False)
@@ -50,6 +62,10 @@ class Progress:
         if self._bar is not None:
             self._bar.update()
 
+    def judged(self, passed: int, seen: int) -> None:
+        """How many of the new answers passed the filters, of those that were looked at."""
+        self._acceptance = passed, seen
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
@@ -58,9 +74,18 @@ class Progress:
 
     def _details(self) -> str:
         elapsed = max(time.monotonic() - self._begin, 1e-9)
-        errors = self.outcomes[Finish.ERROR.value]
         cut = self.outcomes[Finish.LENGTH.value]
-        return f"{self.output_tokens / elapsed:.0f} tokens/s, {cut} cut off, {errors} errors"
+        passed, seen = self._acceptance
+        tokens = self.input_tokens + self.output_tokens
+        usd = (
+            self.input_tokens * self._price.input + self.output_tokens * self._price.output
+        ) / 1e6
+        parts = [f"{self.output_tokens / elapsed:.0f} tokens/s", f"{tokens:,} tokens"]
+        parts += [f"{usd:.4f} USD"] if usd else []
+        parts += [f"{passed / seen:.0%} accepted"] if seen else []
+        parts += [f"{cut} cut off"] if cut else []
+        parts += [f"{n} x {kind}" for kind, n in self.errors.most_common(3)] or ["0 errors"]
+        return ", ".join(parts)
 
     def _line(self) -> None:
         elapsed = max(time.monotonic() - self._begin, 1e-9)

@@ -102,8 +102,8 @@ class FakeBatches:
         count = Counter(self.chats)
         for batch in self.batches:
             if batch.status != "failed":
-                asked = {text_of(row) for row in batch.rows}
-                count.update(asked - batch.unfinished - batch.failed)
+                texts = (text_of(row) for row in batch.rows)
+                count.update(t for t in texts if t not in batch.unfinished | batch.failed)
         return count
 
     def lines_in(self, batch: Batch) -> list[bytes]:

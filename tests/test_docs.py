@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,9 @@ def test_a_shipped_config_is_valid(config: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.name)
 def test_the_items_of_a_shipped_config_can_be_made(
-    config: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    from pipeline.ledger import Ledger
     from pipeline.models import model_identity
     from pipeline.stage1_generate.generate import requests_of, seeds_of
     from pipeline.stage3_evaluate.evaluate import questions_of
@@ -33,9 +35,8 @@ def test_the_items_of_a_shipped_config_can_be_made(
     monkeypatch.chdir(ROOT)
     loaded = checked_config(config, [])
     for task in loaded.tasks:
-        model = model_identity(loaded.teacher_of(task.teacher))
-        seeds = seeds_of(loaded, task)
-        assert next(requests_of(loaded, task, seeds, model)).messages
+        ledger = Ledger(tmp_path, model_identity(loaded.teacher_of(task.teacher)))
+        assert next(requests_of(loaded, task, ledger, partial(seeds_of, loaded))).messages
     for arm in ("teacher", "before"):
         ids = [q.request("m").id for q in questions_of(loaded, arm)]
         assert ids

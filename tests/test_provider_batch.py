@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -35,7 +36,8 @@ from pipeline.records import (
     request_id,
 )
 from tests.fake_batches import FakeBatches
-from tests.fake_server import Reply, answer_to
+from tests.fake_server import FakeServer, Reply, answer_to
+from tests.project import Project, make_project
 
 KEY = "sk-very-secret-0123456789"
 
@@ -361,10 +363,12 @@ job.run(rows(20), rows=10)
 def start_and_be_killed(server: FakeBatches, job: Job, at: tuple[str, str] | int) -> None:
     process: subprocess.Popen[bytes] | None = None
 
-    def kill(event: str, when: str) -> None:
-        if (event, when) == at and process is not None:
-            process.kill()
-            process.wait()
+    def kill(event: str, when: str) -> Reply | None:
+        if (event, when) != at or process is None:
+            return None
+        process.kill()
+        process.wait()
+        return Reply(status=500)  # nobody reads it; "before" has no effect at the provider
 
     server.hook = kill
     after_rows = str(at) if isinstance(at, int) else "0"
@@ -587,6 +591,14 @@ def test_a_provider_that_takes_no_files_ends_the_run(server, job, status: int) -
     assert server.events == ["upload"]
 
 
+def test_an_endpoint_without_a_batch_api_is_known_before_anything_is_asked(server, job) -> None:
+    batch_client.BatchClient(job.serving).check()
+    with FakeServer() as plain:  # chat only
+        only_chat = msgspec.structs.replace(job.serving, base_url=(plain.url,))
+        with pytest.raises(RunFatal, match="batch API"):
+            batch_client.BatchClient(only_chat).check()
+
+
 def test_a_provider_that_was_never_there_ends_the_run(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(batch_client, "NEVER_REACHED_SECONDS", 0.1)
     with FakeBatches() as gone:
@@ -733,3 +745,47 @@ def test_a_damaged_record_is_refused_by_name(job, stop, server) -> None:
     path.write_text(path.read_text()[:20])
     with pytest.raises(UserError, match=path.name):
         job.run(rows(3))
+
+
+# -- as a user types it ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_batch(tmp_path: Path, server: FakeBatches) -> Project:
+    made = make_project(tmp_path, Path("nobody/no-student-is-needed"))
+    made.edit(
+        teacher={
+            "backend": "openai",
+            "model": "m",
+            "serving": {
+                "base_url": server.url,
+                "api_key_env": "TEACHER_KEY",
+                "batch": {"rows": 20, "poll_seconds": 0.01},
+            },
+        }
+    )
+    return made
+
+
+def test_a_command_that_is_stopped_says_what_goes_on_and_the_next_collects_it(
+    server, by_batch, monkeypatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    server.looks = 10**9
+    process = by_batch.start("generate", "config.yaml")
+    while server.events.count("look") < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 75
+    listed = by_batch.call("cancel", "config.yaml")
+    assert listed.returncode == 0 and "batch_0 of 20 rows: cancelling" in listed.stdout
+    server.looks = 2
+    ended = by_batch.call("generate", "config.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert len(by_batch.rows("1_generations.jsonl")) == 36
+    # All that ran was finished before it could be cancelled, and the samples of a seed differ.
+    assert set(server.bought.values()) == {3} and len(server.batches) == 2
+    assert "no open batches" in by_batch.call("cancel", "config.yaml").stdout
+    written = [path for path in by_batch.folder.rglob("*") if path.is_file()]
+    assert not any(KEY.encode() in path.read_bytes() for path in written)

@@ -15,9 +15,9 @@ import msgspec
 
 from pipeline.commands import printable
 from pipeline.config import Config, Teacher
-from pipeline.errors import DONE, FAILED, UserError
+from pipeline.errors import DONE, FAILED, RunFatal, UserError
 from pipeline.flow import checked_config
-from pipeline.models import Model, local_checkpoint, model_identity, open_model
+from pipeline.models import Model, http_serving, local_checkpoint, model_identity, open_model
 from pipeline.records import (
     Finish,
     Generation,
@@ -83,6 +83,8 @@ def _teacher(config: Config, teacher: Teacher) -> list[tuple[Health, str]]:
         found.append(_cut(model, name))
         found.append(_samples(model, name))
         found.append(_schema(model, name))
+        if teacher.serving.batch is not None:
+            found.append(_batches(teacher))
     finally:
         model.close()
     return found
@@ -133,6 +135,19 @@ def _schema(model: Model, name: str) -> tuple[Health, str]:
     except msgspec.DecodeError:
         honoured = False
     return (Health.OK if honoured else Health.MISSING), "a JSON schema is honoured"
+
+
+def _batches(teacher: Teacher) -> tuple[Health, str]:
+    from pipeline.models.batch_client import BatchClient
+
+    client = BatchClient(http_serving(teacher, "teacher"))
+    try:
+        client.check()
+    except RunFatal as error:
+        return Health.BAD, f"no batch API: {printable(str(error), 300)}"
+    finally:
+        client.close()
+    return Health.OK, "its batch API answers"
 
 
 def _student(config: Config) -> list[tuple[Health, str]]:

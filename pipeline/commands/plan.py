@@ -1,73 +1,157 @@
-"""`distill plan`: what would be asked, what is paid for, tokens and cost; asks nothing."""
+"""`distill plan`: what would be asked, what is paid for, tokens, cost and time.
+
+Asks nothing, unless `--pilot N` lets it ask N requests of each task: these are rows of the run like
+any others, and the estimate for the rest is made from them.
+"""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
-from itertools import islice
+import random
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+import msgspec
+import numpy as np
+
+from pipeline import stopping
 from pipeline.commands import printable
-from pipeline.config import Config, Task
+from pipeline.config import Budget, Config, Task
 from pipeline.errors import DONE, DriftError
 from pipeline.flow import all_steps, checked_config
-from pipeline.ledger import Ledger
-from pipeline.models import model_identity
-from pipeline.models.ask import cost_of
+from pipeline.ledger import Ledger, LedgerRow
+from pipeline.models import model_identity, open_model
+from pipeline.models.ask import Spending, ask, cost_of
+from pipeline.progress import Progress
 from pipeline.records import Request, Usage
 from pipeline.stage1_generate.generate import RUNS, requests_of, seeds_of
 from pipeline.steps import State, state
 
 SAMPLE = 200  # stored answers read to estimate the new ones
+CHARACTERS_PER_TOKEN = 4  # of a prompt nothing like which was asked yet
 
 
-def plan(path: Path, overrides: Sequence[str], prompts: int) -> int:
+class Estimate(msgspec.Struct):
+    """What a task would still buy. Intervals are 95 % of a bootstrap over the rows asked so far."""
+
+    requests: int = 0
+    new: int = 0
+    asked: int = 0  # rows the estimate is made from; 0: from the limits alone
+    input: tuple[float, float, float] = (0.0, 0.0, 0.0)  # tokens: low, expected, high
+    output: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    seconds: float | None = None  # at the concurrency of the config
+
+
+def plan(path: Path, overrides: Sequence[str], prompts: int, pilot: int = 0) -> int:
+    stopping.install()
     config = checked_config(path, overrides)
     print(f"run: {config.run_dir}\n")
-    shown: list[Request] = []
-    total, low, high = Usage(), 0.0, 0.0
+    if pilot:
+        for task in config.tasks:
+            _ask_pilot(config, task, pilot)
+    costs, usage = [0.0, 0.0, 0.0], Usage()
     for task in config.tasks:
-        requests, new, usage, spread = _task(config, task)
-        print(
-            f"task {task.name}: recipe {task.recipe}, {len(requests):,} requests "
-            f"({len(requests) - new:,} in the ledger, {new:,} new), about "
-            f"{usage.input + usage.output:,} tokens to buy"
-        )
+        found = _estimate(config, task)
+        _print_task(task, found)
         price = config.teacher_of(task.teacher).price
-        total = Usage(total.input + usage.input, total.output + usage.output)
-        low += cost_of(Usage(usage.input, int(usage.output * (1 - spread))), price)
-        high += cost_of(Usage(usage.input, int(usage.output * (1 + spread))), price)
-        shown += islice(requests, max(0, prompts - len(shown)) if len(config.tasks) == 1 else 1)
-    if high > 0:
-        print(f"\ncost: {low:.4f} to {high:.4f} USD")
-    print(f"tokens: about {total.input:,} in, {total.output:,} out\n")
+        for i in range(3):
+            costs[i] += cost_of(Usage(round(found.input[i]), round(found.output[i])), price)
+        usage = Usage(usage.input + round(found.input[1]), usage.output + round(found.output[1]))
+    if costs[2]:
+        print(f"\ncost: {costs[1]:.4f} USD ({costs[0]:.4f} to {costs[2]:.4f})")
+    print(f"tokens: about {usage.input:,} in, {usage.output:,} out\n")
     _print_steps(config)
-    for request in shown[:prompts]:
-        print(f"\n--- what the teacher is asked ({request.recipe}, {request.prompt.name}) ---")
-        for message in request.messages:
-            print(f"[{message.role}] {printable(message.content, 1200)}")
+    for task in config.tasks[:prompts]:
+        _print_prompts(config, task, max(1, prompts // len(config.tasks)))
     return DONE
 
 
-def _task(config: Config, task: Task) -> tuple[list[Request], int, Usage, float]:
-    """(requests, how many are new, tokens the new ones will take, relative error of output)."""
-    model = model_identity(config.teacher_of(task.teacher))
-    requests = list(requests_of(config, task, seeds_of(config, task), model))
-    ledger = Ledger(RUNS, model)
-    known = [r for r in requests if ledger.answered(r.id)]
-    missing = [r for r in requests if not ledger.answered(r.id)]
-    rows = [row for r in known[:SAMPLE] if (row := ledger.get(r.id))]
-    outputs = [row.generation.usage.output for row in rows]
+def _all(config: Config, task: Task) -> tuple[Ledger, Iterator[Request]]:
+    ledger = Ledger(RUNS, model_identity(config.teacher_of(task.teacher)))
+    return ledger, requests_of(config, task, ledger, partial(seeds_of, config))
+
+
+def _ask_pilot(config: Config, task: Task, pilot: int) -> None:
+    """Ask rows drawn from the whole task: the first ones of a file are seldom like the rest."""
+    teacher = config.teacher_of(task.teacher)
+    ledger, requests = _all(config, task)
+    chosen: list[Request] = []
+    rng = random.Random(config.seed)
+    missing = (r for r in requests if not ledger.answered(r.id))
+    for number, request in enumerate(missing):  # reservoir sampling: any length, N in memory
+        if number < pilot:
+            chosen.append(request)
+        elif (place := rng.randrange(number + 1)) < pilot:
+            chosen[place] = request
+    progress = Progress(f"pilot of {task.name}", len(chosen))
+    with Ledger(RUNS, ledger.model) as store:
+        try:
+            ask(
+                lambda: open_model(teacher, task.teacher or "teacher"),
+                chosen,
+                store,
+                progress,
+                Spending(Budget()),
+                teacher.price,
+            )
+        finally:
+            progress.close()
+
+
+def _estimate(config: Config, task: Task) -> Estimate:
+    teacher = config.teacher_of(task.teacher)
+    ledger, requests = _all(config, task)
+    found = Estimate()
+    known: list[LedgerRow] = []
+    characters = 0
+    for request in requests:
+        found.requests += 1
+        if not ledger.answered(request.id):
+            found.new += 1
+            characters += sum(len(m.content) for m in request.messages)
+        elif len(known) < SAMPLE and (row := ledger.get(request.id)):
+            known.append(row)
+    found.asked = len(known)
     limit = config.sampling_of(task).max_tokens
-    if len(outputs) >= 2:
-        mean = statistics.fmean(outputs)
-        # Twice the standard error of a mean of this sample.
-        spread = 2 * statistics.stdev(outputs) / len(outputs) ** 0.5 / mean if mean else 0.0
-    else:  # nothing asked yet: half of the limit, and everything from none to all is possible
-        mean, spread = limit / 2, 1.0
-    characters = sum(len(m.content) for r in missing for m in r.messages)
-    tokens = Usage(characters // 4, round(mean * len(missing)))
-    return requests, len(missing), tokens, spread
+    if len(known) < 2:  # nothing to go by: an answer may take anything up to the limit
+        tokens = characters / CHARACTERS_PER_TOKEN
+        found.input = (tokens, tokens, tokens)
+        found.output = (0.0, found.new * limit / 2, float(found.new * limit))
+        return found
+    per_character = np.array([_prompt_tokens_per_character(row) for row in known])
+    found.input = _scaled(per_character, characters)
+    found.output = _scaled(np.array([row.generation.usage.output for row in known]), found.new)
+    seconds = float(np.mean([row.generation.seconds for row in known]))
+    found.seconds = found.new * seconds / teacher.serving.concurrency
+    return found
+
+
+def _prompt_tokens_per_character(row: LedgerRow) -> float:
+    return row.generation.usage.input / max(1, sum(len(m.content) for m in row.request.messages))
+
+
+def _scaled(values: np.ndarray, by: float) -> tuple[float, float, float]:
+    """`by` times the mean, with its bootstrap interval: (low, expected, high)."""
+    rng = np.random.default_rng(0)
+    draws = rng.choice(values, (2000, len(values))).mean(axis=1) * by
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(values.mean() * by), float(high)
+
+
+def _print_task(task: Task, found: Estimate) -> None:
+    least = "at least " if task.accept else ""
+    print(
+        f"task {task.name}: recipe {task.recipe}, {least}{found.requests:,} requests "
+        f"({found.requests - found.new:,} in the ledger, {found.new:,} new)"
+    )
+    if not found.new:
+        return
+    low, expected, high = (a + b for a, b in zip(found.input, found.output, strict=True))
+    base = f"from {found.asked} rows" if found.asked > 1 else "from max_tokens; --pilot asks some"
+    print(f"  tokens to buy: about {expected:,.0f} ({low:,.0f} to {high:,.0f}; {base})")
+    if found.seconds is not None:
+        print(f"  time: about {time.strftime('%H:%M:%S', time.gmtime(found.seconds))}")
 
 
 def _print_steps(config: Config) -> None:
@@ -81,3 +165,11 @@ def _print_steps(config: Config) -> None:
         if now is State.TO_DO:
             print("(and what follows it)")
             return
+
+
+def _print_prompts(config: Config, task: Task, n: int) -> None:
+    _, requests = _all(config, task)
+    for _, request in zip(range(n), requests, strict=False):
+        print(f"\n--- what the teacher is asked ({request.recipe}, {request.prompt.name}) ---")
+        for message in request.messages:
+            print(f"[{message.role}] {printable(message.content, 1200)}")

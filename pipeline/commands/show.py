@@ -13,14 +13,13 @@ from pipeline.config import Config
 from pipeline.errors import DONE, UserError
 from pipeline.records import Answer, Example, Message, read_jsonl
 from pipeline.stage1_generate.curate import Candidate
-from pipeline.stage1_generate.curate.run import (
-    Dropped,
-    candidates,
+from pipeline.stage1_generate.curate.judge import (
     common_filters,
     contamination_filter,
     filters_of,
     judge,
 )
+from pipeline.stage1_generate.curate.run import Dropped, candidates
 from pipeline.stage3_evaluate.evaluate import saved_answers
 
 

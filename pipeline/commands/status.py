@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from pipeline.commands import printable, run_config, run_folder
@@ -12,8 +13,8 @@ from pipeline.errors import DONE
 from pipeline.flow import COMMANDS, summary
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity
-from pipeline.records import Finish, Seed, read_jsonl
-from pipeline.stage1_generate.generate import RUNS, requests_of
+from pipeline.records import Finish
+from pipeline.stage1_generate.generate import RUNS, requests_of, stored_seeds
 from pipeline.steps import records
 
 
@@ -38,15 +39,12 @@ def status(name: str) -> int:
 
 def _answers(config: Config, run: Path) -> None:
     """What the ledger holds of this run's requests, by how they ended."""
-    seeds = list(read_jsonl(run / "0_seeds.jsonl", Seed))
     for task in config.tasks:
-        model = model_identity(config.teacher_of(task.teacher))
-        ledger = Ledger(RUNS, model)
+        ledger = Ledger(RUNS, model_identity(config.teacher_of(task.teacher)))
         outcomes: Counter[str] = Counter()
         errors: Counter[str] = Counter()
         output, busy = 0, 0.0
-        mine = [seed for seed in seeds if seed.task == task.name]
-        for request in requests_of(config, task, mine, model):
+        for request in requests_of(config, task, ledger, partial(stored_seeds, config)):
             row = ledger.get(request.id)
             outcomes[row.generation.finish.value if row else "not asked yet"] += 1
             if row is not None:

@@ -15,9 +15,12 @@ from types import FrameType
 
 from pipeline import stopping
 from pipeline.config import save_config
-from pipeline.errors import DONE
+from pipeline.errors import DONE, FAILED
 from pipeline.flow import COMMANDS, all_steps, checked_config, redo_from
+from pipeline.models.deaths import left_behind
 from pipeline.steps import State, state
+
+RUNS = Path("runs")
 
 
 def run(
@@ -38,7 +41,7 @@ def run(
     steps = all_steps(config)
     if redo is not None:
         redo_from(config, steps, redo)
-    to_do = False
+    to_do = rows_failed = False
     for command in _commands(until):
         mine = [step for step in steps if step.name in COMMANDS[command]]
         # Lazily: what a later step reads is only there when the earlier ones are done.
@@ -52,14 +55,16 @@ def run(
                     return code
         to_do = True
         code = _start(command, path, overrides)
-        if code != DONE:
+        if code == FAILED and all(state(step) is State.DONE for step in mine):
+            rows_failed = True  # and were named; the others go on
+        elif code != DONE:
             return code
     if not to_do:
         print(f"nothing to do: every step of {config.run_dir} is done")
     report = config.run_dir / "7_report.html"
     if report.is_file():
         print(f"report: {report}")
-    return DONE
+    return FAILED if rows_failed else DONE
 
 
 def state_or_to_do(steps: Sequence[object], name: str) -> State:
@@ -86,7 +91,10 @@ def _start(command: str, path: Path, overrides: Sequence[str], *extra: str) -> i
         [sys.executable, "-m", "pipeline", *_arguments(command, path, overrides, *extra)]
     )
 
+    asked_to_stop: list[int] = []
+
     def hand_on(number: int, _frame: FrameType | None) -> None:
+        asked_to_stop.append(number)
         # A terminal's Ctrl-C reaches the whole group by itself; others come to the parent only.
         if number != signal.SIGINT:
             child.send_signal(number)
@@ -97,6 +105,15 @@ def _start(command: str, path: Path, overrides: Sequence[str], *extra: str) -> i
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if code < 0 and not asked_to_stop and left_behind(RUNS):
+        # Rows were being worked on. The next start asks them in smaller company, and one that
+        # kills its worker again and again is set aside; so this ends.
+        print(
+            f"distill {command} was killed by {signal.Signals(-code).name} while it worked on "
+            "rows of a model in its own process; starting it again",
+            file=sys.stderr,
+        )
+        return _start(command, path, overrides, *extra)
     if code < 0:
         print(
             f"distill {command} was killed by {signal.Signals(-code).name}; nothing stored is "

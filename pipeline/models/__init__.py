@@ -25,8 +25,10 @@ RUNS = Path("runs")
 class Model(Protocol):
     identity: str  # what the ledger knows it by
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request | None]) -> Iterator[Generation]:
         """Answers in order of arrival, one for each request.
+
+        A `None` among the requests means: nothing to ask until the answers so far were read.
 
         Pulls requests lazily and keeps a bounded number in flight. A failed row is a Generation
         with finish ERROR; `RunFatal` is raised only when no row can succeed any more. When

@@ -87,6 +87,15 @@ class BatchClient:
     def close(self) -> None:
         self._client.close()
 
+    def check(self) -> None:
+        """`RunFatal` when there is no batch API, or not for this key."""
+
+        def once() -> None:
+            if not isinstance(getattr(self._client.batches.list(limit=1), "data", None), list):
+                raise BadAnswer("the answer is no list")
+
+        self._insist("list of batches", once)
+
     def upload(self, path: Path, name: str) -> str:
         """The file's id at the provider. An upload that is done twice costs nothing."""
 
@@ -229,6 +238,8 @@ class BatchClient:
             body = msgspec.json.encode({"error": error.body})
             # a 404 is no proxy in the middle of a restart: not proven
             failure = judge_status(error.status_code, error.response.headers, body, proven=False)
+            if error.status_code == 501:  # not implemented, and never will be
+                failure.fate = Fate.RUN
         elif isinstance(error, openai.APIError | httpx2.RequestError | ssl.SSLError):
             cause = error.__cause__ or error
             text = f"{type(cause).__name__}: {cause}"
@@ -246,7 +257,7 @@ class BatchClient:
                 return "Name the variable of the key in serving.api_key_env"
             state = "does not open it" if self.key else "is not set"
             return f"The key in the environment variable {self._key_variable} {state}"
-        if failure.kind in ("404", "405"):
+        if failure.kind in ("404", "405", "501"):
             return (
                 "Is there a batch API at serving.base_url, and is the key of the project that made "
                 "the batch? If it is gone for good, delete the record that names it (it is under "

@@ -158,7 +158,7 @@ class OpenParts:
     def _check_place(self, part: Part) -> None:
         if part.endpoint != self._client.name:
             raise UserError(
-                f"batch {part.batch_id} of {part.rows:,} rows was made at {part.endpoint}, and "
+                f"batch {part.batch_id or part.id} of {part.rows:,} rows was made at {part.endpoint}, and "
                 f"serving.base_url is {self._client.name}. Set it back to collect the batch, or "
                 f"delete {self.records.file(part.id, 'json')} to ask its rows again"
             )

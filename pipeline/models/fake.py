@@ -1,7 +1,8 @@
 """A deterministic model for tests and dry runs: no weights, no network, the real door.
 
 Its answer depends only on the request. `serving.script` may name a Python file of the user's own
-with a function `answer(request: Request) -> str | Generation`.
+with a function `answer(request: Request) -> str | Generation`, and `in_process = True` where a row
+may take the process down with it.
 """
 
 from __future__ import annotations
@@ -19,17 +20,22 @@ WORDS = ("amber", "birch", "cloud", "delta", "ember", "fjord", "grove", "harbor"
 class FakeModel:
     def __init__(self, identity: str, script: str | None = None) -> None:
         self.identity = identity
+        self.in_process = False
         self._answer: Callable[[Request], str | Generation] = _words
         if script is not None:
             if not Path(script).is_file():
                 raise UserError(f"serving.script: no such file: {script}")
-            answer = runpy.run_path(script).get("answer")
+            module = runpy.run_path(script)
+            answer = module.get("answer")
+            self.in_process = bool(module.get("in_process"))
             if not callable(answer):
                 raise UserError(f"serving.script: {script} defines no function answer(request)")
             self._answer = answer
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request | None]) -> Iterator[Generation]:
         for request in requests:
+            if request is None:
+                continue  # every answer so far has been read by now
             asked = sum(len(m.content.split()) for m in request.messages)
             try:
                 answer = self._answer(request)

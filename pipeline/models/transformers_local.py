@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice, takewhile
 from typing import Any
 
 from pipeline import stopping
@@ -26,6 +26,9 @@ from pipeline.records import ErrorKind, Finish, Generation, Request, TokenLogpro
 WINDOW_BATCHES = 8  # requests pulled ahead, to have something to sort
 MIN_SHARED_PREFIX = 16  # tokens
 COMPACT_BELOW = 0.8  # rebuild the batch when fewer of its rows are still running
+
+
+STOP: Any = object()
 
 
 class _Row:
@@ -43,6 +46,8 @@ class _Row:
 
 
 class TransformersModel:
+    in_process = True  # a row may take this process down: see deaths.py
+
     def __init__(self, checkpoint: Checkpoint, identity: str, serving: Serving) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -77,9 +82,13 @@ class TransformersModel:
         listed = ends if isinstance(ends, list) else [ends]
         return frozenset(t for t in [*listed, self._tokenizer.eos_token_id] if t is not None)
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request | None]) -> Iterator[Generation]:
+        # None: nothing more to ask until the answers so far are read, which they are by the time
+        # the source is asked again.
         source = iter(requests)
-        while window := list(islice(source, self._batch * WINDOW_BATCHES)):
+        while (first := next(source, STOP)) is not STOP:
+            ahead = islice(source, self._batch * WINDOW_BATCHES - 1)
+            window = [r for r in takewhile(lambda r: r is not None, chain([first], ahead)) if r]
             rows = []
             for request in window:
                 row = self._tokenize(request)

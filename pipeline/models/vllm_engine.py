@@ -65,6 +65,7 @@ class VLLMModel:
         serving: VLLMServing,
         identity: str | None = None,
     ) -> None:
+        self.in_process = True  # a row may take the engine down: see deaths.py
         self.identity = identity or (f"{model}@{revision}" if revision else model)
         self.counters: Counter[str] = Counter()
         self._model = model

@@ -6,13 +6,14 @@ Writes 0_seeds.jsonl and, last, 1_generations.jsonl (which ledger rows this run 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pipeline.config import Config, Task, Teacher
+from pipeline.config import Config, Price, Task, Teacher
 from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import grade_of, model_identity, open_model
@@ -20,20 +21,27 @@ from pipeline.models.ask import Spending, ask, cost_of
 from pipeline.progress import Progress
 from pipeline.prompts import load_prompt
 from pipeline.records import (
+    Decision,
     ErrorKind,
     Finish,
+    Generation,
     Grade,
     Request,
     Seed,
     Usage,
-    request_id,
+    Verdict,
+    read_jsonl,
     write_jsonl,
 )
+from pipeline.stage1_generate.demand import Demand
 from pipeline.stage1_generate.recipes import recipe_named
-from pipeline.stage1_generate.seeds import load_seeds
+from pipeline.stage1_generate.seeds import read_seeds
+from pipeline.stage1_generate.watch import Acceptance, Probe
 from pipeline.steps import Step, StepResult
 
 RUNS = Path("runs")
+NAMED = 20  # failed rows that a message names
+MOST_NOTED = 1000  # failed rows that steps.jsonl names
 
 
 class UsedRow(msgspec.Struct, frozen=True):
@@ -58,6 +66,7 @@ def step(config: Config) -> Step:
             "sampling": task.sampling,
             "options": task.options,
         }
+        | _wishes(config, task)
         for task in config.tasks
     ]
     teachers = {
@@ -96,122 +105,230 @@ def check_tasks(config: Config) -> None:
             load_prompt(prompt)
 
 
-def seeds_of(config: Config, task: Task) -> list[Seed]:
-    """A task's seeds, prepared by its recipe."""
-    seeds = load_seeds(task.seeds, task.name, config.seed)
+def _wishes(config: Config, task: Task) -> dict[str, Any]:
+    """What else decides which rows are asked; absent where unused, so that old runs stay done."""
+    found: dict[str, Any] = {}
+    if task.longer_max_tokens is not None:
+        found["longer_max_tokens"] = task.longer_max_tokens
+    if task.response_schema is not None:
+        found["response_schema"] = task.response_schema
+    if task.accept is not None:
+        found["accept"] = task.accept.model_dump(mode="json", exclude_none=True) | {
+            "filters": [*config.curate.filters, *task.filters],
+            "student_prompt": load_prompt(task.student_prompt).ref.hash,
+        }
+    return found
+
+
+def seeds_of(config: Config, task: Task) -> Iterator[Seed]:
+    """A task's seeds, each prepared by its recipe."""
     prepare: Any = getattr(recipe_named(task.recipe), "prepare", None)
-    if not task.options:
-        return seeds
-    if prepare is None:
+    if task.options and prepare is None:
         raise UserError(f"tasks.{task.name}.options: recipe {task.recipe} has no options")
-    try:
-        prepared: list[Seed] = prepare(seeds, **task.options)
-    except TypeError as error:
-        raise UserError(f"tasks.{task.name}.options: {error}") from None
-    return prepared
+    for number, seed in enumerate(read_seeds(task.seeds, task.name, config.seed)):
+        try:
+            yield prepare(seed, number, **task.options) if task.options else seed
+        except TypeError as error:
+            raise UserError(f"tasks.{task.name}.options: {error}") from None
 
 
-def requests_of(config: Config, task: Task, seeds: list[Seed], model: str) -> Iterator[Request]:
-    """Every request of a task, in a fixed order: seed by seed, sample by sample."""
-    asking = load_prompt(task.teacher_prompt)
-    sampling = config.sampling_of(task)
-    recipe = recipe_named(task.recipe)
-    for seed in seeds:
-        messages = recipe.requests(seed, asking)
-        for index in range(task.samples):
-            yield Request(
-                id=request_id(model, messages, sampling, index),
-                seed_id=seed.id,
-                recipe=task.recipe,
-                prompt=asking.ref,
-                messages=messages,
-                sampling=sampling,
-                sample_index=index,
-                model=model,
-            )
+def stored_seeds(config: Config, task: Task) -> Iterator[Seed]:
+    """A task's seeds as a run wrote them down."""
+    for seed in read_jsonl(config.run_dir / "0_seeds.jsonl", Seed):
+        if seed.task == task.name:
+            yield seed
+
+
+def requests_of(
+    config: Config, task: Task, ledger: Ledger, seeds: Callable[[Task], Iterator[Seed]]
+) -> Iterator[Request]:
+    """A task's requests as far as the ledger's answers lead, in order; asks nothing."""
+    demand = Demand(config, [task], ledger.model, seeds, ledger)
+    for request in demand.requests():
+        if request is None:
+            return
+        if ledger.answered(request.id):
+            demand.known(request)
+        yield request
 
 
 def generate(config: Config) -> StepResult:
     """Ask what is missing; return counts, tokens and cost of all rows this run uses."""
-    seeds = {task.name: seeds_of(config, task) for task in config.tasks}
-    write_jsonl(config.run_dir / "0_seeds.jsonl", (s for rows in seeds.values() for s in rows))
+    seeds = write_jsonl(
+        config.run_dir / "0_seeds.jsonl",
+        (seed for task in config.tasks for seed in seeds_of(config, task)),
+    )
+    # From here on seeds are read from that file: they need no place in memory.
     spending = Spending(config.budget)
-    used: list[UsedRow] = []
-    usage, cost, new = Usage(), 0.0, 0
-    for name, teacher in config.all_teachers.items():
-        tasks = [t for t in config.tasks if config.teacher_of(t.teacher) is teacher]
-        asked, rows = _ask_teacher(config, name, teacher, tasks, seeds, spending)
-        new += asked
-        for row, spent in rows:
-            used.append(row)
-            usage = Usage(usage.input + spent.input, usage.output + spent.output)
-            cost += cost_of(spent, teacher.price)
-    failed = [row.request_id for row in used if row.finish is Finish.ERROR]
-    write_jsonl(config.run_dir / "1_generations.jsonl", used)
+    jobs = [
+        Job(
+            config,
+            name,
+            teacher,
+            [t for t in config.tasks if config.teacher_of(t.teacher) is teacher],
+        )
+        for name, teacher in config.all_teachers.items()
+    ]
+    new = sum(_ask_teacher(job, spending) for job in jobs if job.tasks)
+    tally = Tally()
+    write_jsonl(
+        config.run_dir / "1_generations.jsonl",
+        (row for job in jobs for row in tally.rows(job)),
+    )
+    counts = {"seeds": seeds, "requests": tally.requests, "new": new, "errors": tally.errors}
     return StepResult(
-        counts={
-            "seeds": sum(len(rows) for rows in seeds.values()),
-            "requests": len(used),
-            "new": new,
-            "errors": len(failed),
-        },
-        tokens=usage,
-        cost_usd=round(cost, 6),
-        notes={"failed_requests": failed[:100]} if failed else {},
+        counts=counts | ({"accepted": tally.accepted} if tally.judged else {}),
+        tokens=tally.usage,
+        cost_usd=round(tally.cost, 6),
+        notes={"failed_requests": tally.failed[:MOST_NOTED]} if tally.failed else {},
     )
 
 
-def _ask_teacher(
-    config: Config,
-    name: str,
-    teacher: Teacher,
-    tasks: list[Task],
-    seeds: dict[str, list[Seed]],
-    spending: Spending,
-) -> tuple[int, list[tuple[UsedRow, Usage]]]:
-    """(how many requests were new, every row with its token use) of one teacher."""
-    model = model_identity(teacher)
+class Job(msgspec.Struct, frozen=True):
+    """One teacher and the tasks that ask it."""
 
-    def planned() -> Iterator[tuple[Task, Request]]:
-        for task in tasks:
-            for request in requests_of(config, task, seeds[task.name], model):
-                yield task, request
+    config: Config
+    name: str
+    teacher: Teacher
+    tasks: list[Task]
 
-    total = sum(len(seeds[t.name]) * t.samples for t in tasks)
-    with Ledger(RUNS, model) as ledger:
+    def demand(self, ledger: Ledger, *, judge_all: bool = False) -> Demand:
+        return Demand(
+            self.config,
+            self.tasks,
+            ledger.model,
+            lambda task: stored_seeds(self.config, task),
+            ledger,
+            judge_all=judge_all,
+        )
+
+    def expected(self) -> int:
+        """Requests in all; with `accept`, the fewest there can be."""
+        lines = read_jsonl(self.config.run_dir / "0_seeds.jsonl", SeedTask)
+        seeds = Counter(line.task for line in lines)
+        total = 0
+        for task in self.tasks:
+            if task.accept is None:
+                total += seeds[task.name] * task.samples
+            else:
+                total += task.accept.total or seeds[task.name] * (task.accept.per_seed or 0)
+        return total
+
+
+def _jobs(config: Config) -> list[Job]:
+    """The teachers that are asked anything."""
+    jobs = []
+    for name, teacher in config.all_teachers.items():
+        tasks = [task for task in config.tasks if config.teacher_of(task.teacher) is teacher]
+        if tasks:
+            jobs.append(Job(config, name, teacher, tasks))
+    return jobs
+
+
+class SeedTask(msgspec.Struct, frozen=True):
+    """All of a seed's line that counting needs."""
+
+    task: str
+
+
+class _Watching:
+    """Listens to a teacher's answers: the demand, the acceptance, the probe, the progress line."""
+
+    def __init__(self, job: Job, ledger: Ledger, progress: Progress) -> None:
+        self._acceptance = Acceptance(job.config.budget.min_acceptance)
+        self._progress = progress
+        self._demand = job.demand(ledger, judge_all=True)
+        every = job.config.execution.probe_every
+        hosted = job.teacher.backend == "openai"
+        self._probe = Probe(every, ledger.model, ledger) if hosted and every else None
+
+    def requests(self) -> Iterator[Request | None]:
+        requests = self._demand.requests()
+        return self._probe.among(requests) if self._probe else requests
+
+    def known(self, request: Request) -> None:
+        if not (self._probe and self._probe.mine(request)):
+            self._demand.known(request)
+
+    def answered(self, request: Request, generation: Generation) -> None:
+        if self._probe and self._probe.mine(request):
+            if warning := self._probe.answered(generation):
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
+            return
+        for settled in self._demand.answered(request, generation):
+            self._acceptance.add(settled)
+        self._progress.judged(self._acceptance.passed, self._acceptance.seen)
+
+    def halted(self) -> str | None:
+        return self._acceptance.collapsed
+
+
+def _ask_teacher(job: Job, spending: Spending) -> int:
+    """Ask one teacher what is missing; how many requests were new."""
+    with Ledger(RUNS, model_identity(job.teacher)) as ledger:
         if ledger.torn:
             print(f"{ledger.folder}: {ledger.torn} half-written rows of a stopped run cut off")
-        if any(not ledger.answered(request.id) for _, request in planned()):
-            progress = Progress(f"asking {name}", total, seconds=config.execution.progress_seconds)
-            opened = open_model(teacher, name)
-            try:
-                ask(opened, (r for _, r in planned()), ledger, progress, spending, teacher.price)
-            finally:
-                progress.close()
-                opened.close()
-            new = progress.rows
-        else:
-            new = 0
-        rows = [_used(task, request, ledger) for task, request in planned()]
-    _stop_if_unfinished([row for row, _, kind in rows if kind is ErrorKind.TRANSIENT])
-    return new, [(row, usage) for row, usage, _ in rows]
-
-
-def _used(task: Task, request: Request, ledger: Ledger) -> tuple[UsedRow, Usage, ErrorKind | None]:
-    row = ledger.get(request.id)
-    assert row is not None, request.id
-    got = row.generation
-    used = UsedRow(
-        request.id, request.seed_id, task.name, request.sample_index, request.model, got.finish
-    )
-    return used, got.usage, got.error_kind
-
-
-def _stop_if_unfinished(transient: list[UsedRow]) -> None:
-    if transient:
-        for row in transient[:10]:
-            print(f"  failed: {row.request_id} (seed {row.seed_id})", file=sys.stderr)
-        raise Stopped(
-            f"{len(transient)} requests failed for now (retries ran out); all other answers are "
-            "stored. Run the same command again to ask only these"
+        progress = Progress(
+            f"asking {job.name}",
+            job.expected(),
+            seconds=job.config.execution.progress_seconds,
+            price=job.teacher.price,
         )
+        watching = _Watching(job, ledger, progress)
+        try:
+            ask(
+                lambda: open_model(job.teacher, job.name),
+                watching.requests(),
+                ledger,
+                progress,
+                spending,
+                job.teacher.price,
+                watching,
+            )
+        finally:
+            progress.close()
+        return progress.rows
+
+
+class Tally:
+    """The rows a run uses, read back from the ledger, and what they came to."""
+
+    def __init__(self) -> None:
+        self.requests = self.errors = self.judged = self.accepted = 0
+        self.usage = Usage()
+        self.cost = 0.0
+        self.failed: list[str] = []
+
+    def rows(self, job: Job) -> Iterator[UsedRow]:
+        """A teacher's rows, in the order of the requests. Raises `Stopped` where some failed."""
+        transient: list[str] = []
+        for settled in job.demand(Ledger(RUNS, model_identity(job.teacher))).replay():
+            got, request = settled.generation, settled.request
+            self._add(got, settled.verdict, job.teacher.price)
+            if got.error_kind is ErrorKind.TRANSIENT:
+                transient.append(f"{request.id} (seed {request.seed_id}): {got.error}")
+            elif got.finish is Finish.ERROR:
+                self.failed.append(f"{request.id} (seed {request.seed_id}): {got.error}")
+            yield UsedRow(
+                request.id,
+                request.seed_id,
+                settled.slot.task.name,
+                request.sample_index,
+                request.model,
+                got.finish,
+            )
+        if transient:
+            raise Stopped(
+                f"{len(transient)} requests failed for now (retries ran out); all other answers "
+                "are stored. Run the same command again to ask only these:\n"
+                + "\n".join(f"  {line}" for line in transient[:NAMED])
+            )
+
+    def _add(self, got: Generation, verdict: Verdict | None, price: Price) -> None:
+        self.requests += 1
+        self.errors += got.finish is Finish.ERROR
+        if verdict is not None:
+            self.judged += 1
+            self.accepted += verdict.decision is Decision.KEEP
+        self.usage = Usage(self.usage.input + got.usage.input, self.usage.output + got.usage.output)
+        self.cost += cost_of(got.usage, price)

@@ -6,11 +6,13 @@ A seed line has `question`, `instruction` or `text`; optional `id` (else a hash 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from pipeline.config import SeedSource
 from pipeline.errors import UserError
@@ -20,8 +22,31 @@ QUESTION_FIELDS = ("question", "instruction", "text")
 
 
 def load_seeds(source: SeedSource, task: str, seed: int) -> list[Seed]:
-    """All seeds of a source, checked; ids are unique or it is a `UserError`."""
-    seeds: list[Seed] = []
+    """All seeds of a source in a list; see `read_seeds`."""
+    return list(read_seeds(source, task, seed))
+
+
+def read_seeds(source: SeedSource, task: str, seed: int) -> Iterator[Seed]:
+    """The seeds of a source one by one, checked; ids are unique or it is a `UserError`.
+
+    Memory: 8 bytes a seed, for a hash of its id.
+    """
+    hashes = array("Q")
+    for place, row in _rows(source, seed):
+        if source.path and source.n is not None and len(hashes) >= source.n:
+            break
+        item = _seed(row, task, place)
+        hashes.append(int(digest(item.id, 16), 16))
+        yield item
+    if not hashes:
+        raise UserError(f"task {task}: {source.path or source} holds no seeds")
+    ordered = np.sort(np.frombuffer(hashes, dtype=np.uint64))
+    if (ordered[1:] == ordered[:-1]).any():
+        _name_duplicate(source, task, seed)
+
+
+def _name_duplicate(source: SeedSource, task: str, seed: int) -> None:
+    """Two ids have the same hash: find out which, now with all ids in memory."""
     places: dict[str, str] = {}
     for place, row in _rows(source, seed):
         item = _seed(row, task, place)
@@ -31,10 +56,6 @@ def load_seeds(source: SeedSource, task: str, seed: int) -> list[Seed]:
                 "seed its own `id`, or leave `id` out where the lines differ"
             )
         places[item.id] = place
-        seeds.append(item)
-    if not seeds:
-        raise UserError(f"task {task}: {source.path or source} holds no seeds")
-    return seeds[: source.n] if source.path else seeds
 
 
 def _rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -144,19 +144,23 @@ def _run_arm(config: Config, arm: Arm, spending: Spending) -> tuple[list[Answer]
     model = model_identity(chosen)
     questions = [(q, q.request(model)) for q in questions_of(config, arm)]
     price = config.teacher_of(config.evaluate.teacher).price
-    new = 0
     with Ledger(RUNS, model) as ledger:
-        if any(not ledger.answered(request.id) for _, request in questions):
-            progress = Progress(
-                f"testing {arm}", len(questions), seconds=config.execution.progress_seconds
+        progress = Progress(
+            f"testing {arm}", len(questions), seconds=config.execution.progress_seconds
+        )
+        place = "teacher" if arm == "teacher" else "student"
+        try:
+            ask(
+                lambda: open_model(chosen, place),
+                (r for _, r in questions),
+                ledger,
+                progress,
+                spending,
+                price,
             )
-            opened = open_model(chosen, "teacher" if arm == "teacher" else "student")
-            try:
-                ask(opened, (r for _, r in questions), ledger, progress, spending, price)
-            finally:
-                progress.close()
-                opened.close()
-            new = progress.rows
+        finally:
+            progress.close()
+        new = progress.rows
         answers, usage = [], Usage()
         for question, request in questions:
             row = ledger.get(request.id)

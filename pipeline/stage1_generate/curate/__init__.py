@@ -1,7 +1,7 @@
 """Filters: small pure units that say keep, or drop with a reason and a score.
 
     validity.py       finish, empty, length, repetition, refusal
-    correctness.py    answer (against the reference), constraints (verified)
+    correctness.py    answer (against the reference), constraints (verified), schema
     duplicates.py     exact_duplicates
     contamination.py  overlap with the evaluation's items
 
@@ -53,6 +53,7 @@ def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
         "refusal": validity.refusal,
         "answer": correctness.answer,
         "constraints": correctness.constraints,
+        "schema": correctness.schema,
         "exact_duplicates": duplicates.exact_duplicates,
     }
     if name not in known:

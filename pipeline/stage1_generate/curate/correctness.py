@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from pipeline.constraints import Outcome
 from pipeline.constraints import check as check_constraint
-from pipeline.records import Extraction, Verdict
+from pipeline.records import Extraction, Verdict, digest
 from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
 from pipeline.stage3_evaluate.answers import extract_label, extract_number, numbers_equal
 
@@ -35,6 +37,35 @@ def answer(kind: Literal["auto", "number", "label"] = "auto") -> Filter:
             value == row.seed.reference if use_label else numbers_equal(value, row.seed.reference)
         )
         return keep("answer", 1.0) if right else drop("answer", "wrong", 0.0)
+
+    return check
+
+
+def schema() -> Filter:
+    """Keep answers that are JSON and fit the request's schema; every task with one has this filter.
+
+    A server may ignore the schema and say 200 all the same: vLLM did with the options of its
+    earlier releases.
+    """
+    from jsonschema import Draft202012Validator
+
+    checkers: dict[str, Any] = {}
+
+    def check(row: Candidate) -> Verdict:
+        wanted = row.request.schema
+        if wanted is None:
+            return keep("schema")
+        try:
+            value = msgspec.json.decode(row.generation.text.encode())
+        except msgspec.DecodeError as error:
+            return drop("schema", f"not JSON: {error}")
+        key = digest(wanted)
+        if key not in checkers:
+            checkers[key] = Draft202012Validator(wanted)
+        broken = next(iter(checkers[key].iter_errors(value)), None)
+        if broken is not None:
+            return drop("schema", f"breaks the schema: {broken.json_path} {broken.message:.160}")
+        return keep("schema")
 
     return check
 

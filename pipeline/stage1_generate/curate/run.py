@@ -19,15 +19,20 @@ from pipeline.errors import UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity
 from pipeline.prompts import load_prompt
-from pipeline.records import Decision, Example, Finish, Message, Seed, Verdict, read_jsonl
-from pipeline.stage1_generate.curate import Candidate, Filter, make_filter
-from pipeline.stage1_generate.curate.contamination import contamination
+from pipeline.records import Decision, Example, Finish, Seed, Verdict, read_jsonl
+from pipeline.stage1_generate.curate import Candidate
+from pipeline.stage1_generate.curate.judge import (
+    Stage,
+    candidate,
+    common_filters,
+    contamination_filter,
+    filters_of,
+    judge,
+)
 from pipeline.stage1_generate.dataset import write_dataset
 from pipeline.stage1_generate.generate import RUNS, UsedRow
-from pipeline.stage1_generate.recipes import recipe_named
-from pipeline.stage1_generate.seeds import load_seeds
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
-from pipeline.stage3_evaluate.items import evaluation_texts, item_sources
+from pipeline.stage3_evaluate.items import item_sources
 from pipeline.steps import Step, StepResult
 
 
@@ -41,13 +46,6 @@ class Dropped(msgspec.Struct, frozen=True):
     reason: str
     score: float | None
     text: str
-
-
-class Stage(msgspec.Struct):
-    filter: str
-    into: int = msgspec.field(default=0, name="in")
-    dropped: int = 0
-    reasons: dict[str, int] = {}
 
 
 class Funnel(msgspec.Struct):
@@ -100,18 +98,6 @@ def step(config: Config) -> Step:
     )
 
 
-def filters_of(config: Config, task: Task, common: list[Filter]) -> list[Filter]:
-    """The common filters, shared by all tasks, then the task's own."""
-    place = f"tasks.{task.name}.filters"
-    own = [make_filter(n, s, place) for entry in task.filters for n, s in entry.items()]
-    return [*common, *own]
-
-
-def common_filters(config: Config) -> list[Filter]:
-    entries = [item for entry in config.curate.filters for item in entry.items()]
-    return [make_filter(name, settings, "curate.filters") for name, settings in entries]
-
-
 def curate(config: Config) -> StepResult:
     common = common_filters(config)
     filters = {task.name: filters_of(config, task, common) for task in config.tasks}
@@ -154,16 +140,6 @@ def curate(config: Config) -> StepResult:
     return StepResult(counts={"answers": funnel.asked, "kept": funnel.kept})
 
 
-def contamination_filter(config: Config) -> Filter | None:
-    settings = config.curate.contamination
-    items = list(evaluation_texts(config)) if settings.against == "evaluation" else []
-    for path in settings.files:
-        source = config.tasks[0].seeds.model_validate({"path": path})
-        for seed in load_seeds(source, "contamination", config.seed):
-            items.append((f"{path} {seed.id}", str(seed.fields["question"])))
-    return contamination(items, settings.ngram) if items else None
-
-
 def candidates(config: Config) -> Iterator[tuple[Task, Candidate]]:
     """Every stored answer of the run with its seed and the row it would become, in order."""
     run = config.run_dir
@@ -181,48 +157,12 @@ def candidates(config: Config) -> Iterator[tuple[Task, Candidate]]:
                 f"`--redo generate` to ask for what is missing"
             )
         task, seed = tasks[used.task], seeds[used.task, used.seed_id]
-        recipe = recipe_named(task.recipe)
-        prompt, completion = recipe.example(seed, row.generation, load_prompt(task.student_prompt))
-        example = Example(
-            prompt=prompt,
-            completion=completion,
-            weight=task.weight,
-            source=(used.request_id,),
-            meta=_meta(task, seed, used, completion),
-        )
-        yield task, Candidate(seed, row.request, row.generation, example)
-
-
-def _meta(task: Task, seed: Seed, used: UsedRow, completion: tuple[Message, ...]) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "recipe": task.recipe,
-        "seed_id": seed.id,
-        "sample_index": used.sample_index,
-        "teacher": used.model,
-        "characters": sum(len(m.content) for m in completion),
-    }
-
-
-def judge(row: Candidate, filters: list[Filter], stages: dict[str, Stage] | None = None) -> Verdict:
-    """The first verdict that drops the row, or the last that kept it; counts into `stages`."""
-    verdict = Verdict(Decision.KEEP, "none")
-    for check in filters:
-        verdict = check(row)
-        if stages is not None:
-            stage = stages[verdict.filter]
-            stage.into += 1
-            if verdict.decision is Decision.DROP:
-                stage.dropped += 1
-                reason = verdict.reason.split(":")[0]
-                stage.reasons[reason] = stage.reasons.get(reason, 0) + 1
-        if verdict.decision is Decision.DROP:
-            return verdict
-    return verdict
+        yield task, candidate(task, seed, row.request, row.generation)
 
 
 def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
     names = [name for entry in config.curate.filters for name in entry]
+    names += ["schema" for task in config.tasks if task.response_schema is not None]
     names += [name for task in config.tasks for entry in task.filters for name in entry]
     names += ["contamination"] if contaminated else []
     stages = [Stage(name, reasons={}) for name in Counter(names)]

@@ -4,9 +4,9 @@
     requests(seed, asking) -> messages      what the teacher is asked (one list of chat messages)
     example(seed, generation, showing)      what the student sees: (prompt, completion) messages
 
-A recipe with options of its own has `prepare(seeds, **options) -> seeds`. `asking` and `showing`
-are the task's two prompts. They are separate on purpose: with one prompt for both, the result
-would measure the prompt.
+A recipe with options of its own has `prepare(seed, number, **options) -> seed`. `asking`
+and `showing` are the task's two prompts. They are separate on purpose: with one prompt for both,
+the result would measure the prompt.
 """
 
 from __future__ import annotations

@@ -21,12 +21,10 @@ from pipeline.stage3_evaluate.answers import extract_label
 GRADE = Grade.TEXT
 
 
-def prepare(seeds: list[Seed], shots: list[int]) -> list[Seed]:
-    """Give every seed the number of shots its student will see: `shots` of the options, in turn."""
-    return [
-        msgspec.structs.replace(s, fields=s.fields | {"student_shots": shots[i % len(shots)]})
-        for i, s in enumerate(seeds)
-    ]
+def prepare(seed: Seed, number: int, shots: list[int]) -> Seed:
+    """Give a seed the number of shots its student will see: `shots` of the options, in turn."""
+    fields = seed.fields | {"student_shots": shots[number % len(shots)]}
+    return msgspec.structs.replace(seed, fields=fields)
 
 
 def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:

@@ -1,0 +1,88 @@
+"""Rows that were being worked on when their process died, and what that says about them.
+
+A row may kill its worker (a bug in a kernel, memory for one enormous prompt), and then kills every
+worker that tries it. So a model that runs in this process writes down which rows it begins, and
+the next start asks the rows of a dead process again in smaller company: in groups of eight, then
+each alone. A row that has been there at three deaths was alone at the last, and is set aside.
+
+    runs/ledger/<model>/<shard>-<pid>.begun    one request id a line; gone after a clean end
+    runs/ledger/<model>/deaths.json            request id -> deaths it was there at
+
+A begun line is not synced: it must outlive the process, and the kernel keeps it for that; after a
+power cut nobody is to blame.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+MOST_DEATHS = 3
+GROUP = 8
+
+
+class Begun:
+    """The rows this process has begun; opening it also counts the deaths of earlier ones."""
+
+    def __init__(self, folder: Path, shard: int, answered: Callable[[str], bool]) -> None:
+        self._folder = folder
+        self._answered = answered
+        self.deaths: dict[str, int] = self._count_the_dead()
+        self._path = folder / f"{shard:04d}-{os.getpid()}.begun"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        # The kernel frees the lock when the process dies, however: a file that can be locked
+        # belongs to nobody alive.
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def begin(self, request_id: str) -> None:
+        os.write(self._file, request_id.encode() + b"\n")
+
+    def company(self, request_ids: Sequence[str]) -> list[list[str]]:
+        """Suspects among `request_ids` in the groups they may be asked in, the worst one last."""
+        once = [i for i in request_ids if self.deaths.get(i) == 1]
+        more = [i for i in request_ids if 1 < self.deaths.get(i, 0) < MOST_DEATHS]
+        return [once[at : at + GROUP] for at in range(0, len(once), GROUP)] + [[i] for i in more]
+
+    def close(self) -> None:
+        """A clean end: what was begun is answered, or was told to stop."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+    def _count_the_dead(self) -> dict[str, int]:
+        counted = self._folder / "deaths.json"
+        deaths: dict[str, int] = {}
+        if counted.is_file():
+            deaths = msgspec.json.decode(counted.read_bytes(), type=dict[str, int])
+        graves = [path for path in sorted(self._folder.glob("*.begun")) if _is_dead(path)]
+        for path in graves:
+            for request_id in set(path.read_text(encoding="ascii", errors="replace").split()):
+                if not self._answered(request_id):
+                    deaths[request_id] = deaths.get(request_id, 0) + 1
+        deaths = {i: n for i, n in deaths.items() if not self._answered(i)}
+        if graves or counted.is_file():
+            partial = counted.with_suffix(f".{os.getpid()}.partial")
+            partial.write_bytes(msgspec.json.encode(deaths))
+            os.replace(partial, counted)
+        for path in graves:
+            path.unlink(missing_ok=True)
+        return deaths
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return False
+    return True
+
+
+def left_behind(root: Path) -> bool:
+    """Did a process die in the middle of rows, which the next start can tell apart?"""
+    return any(path.stat().st_size and _is_dead(path) for path in root.glob("ledger/*/*.begun"))
