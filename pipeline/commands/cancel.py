@@ -19,7 +19,7 @@ def cancel(path: Path, overrides: Sequence[str]) -> int:
     for name, teacher in config.all_teachers.items():
         if teacher.backend != "openai":
             continue
-        from pipeline.models.provider_batch import cancel_open
+        from pipeline.models.batch_parts import cancel_open
 
         place = "teacher" if config.teacher is not None else f"teachers.{name}"
         serving = http_serving(teacher, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,8 @@ from pipeline.errors import UserError
 from pipeline.ledger import Ledger, ledger_folder
 from pipeline.models.batch_client import BatchClient, BatchState
 from pipeline.models.batch_lines import is_answer, output_lines
-from pipeline.models.batch_records import Part, Phase, Records
+from pipeline.models.batch_records import Part, Phase, Records, open_parts
+from pipeline.models.openai_api import Serving
 from pipeline.records import Request
 
 
@@ -158,7 +160,31 @@ class OpenParts:
     def _check_place(self, part: Part) -> None:
         if part.endpoint != self._client.name:
             raise UserError(
-                f"batch {part.batch_id or part.id} of {part.rows:,} rows was made at {part.endpoint}, and "
-                f"serving.base_url is {self._client.name}. Set it back to collect the batch, or "
-                f"delete {self.records.file(part.id, 'json')} to ask its rows again"
+                f"batch {part.batch_id or part.id} of {part.rows:,} rows was made at "
+                f"{part.endpoint}, and serving.base_url is {self._client.name}. Set it back to "
+                f"collect the batch, or delete {self.records.file(part.id, 'json')} to ask its "
+                "rows again"
             )
+
+
+def cancel_open(serving: Serving, root: Path, identity: str) -> Iterator[tuple[Part, BatchState]]:
+    """Cancel what runs; yield each open batch and what its provider says of it now.
+
+    Nothing on the disk is changed: a run that waits for them, or the next one, collects what they
+    have finished.
+    """
+    parts = [p for p in open_parts(ledger_folder(root, identity)) if p.phase is not Phase.ENDED]
+    if not parts:
+        return
+    client = BatchClient(serving)
+    try:
+        for part in parts:
+            batch_id = part.batch_id
+            if batch_id is None:
+                found = client.find(part.id, part.file_id, part.uploaded_at)
+                if found is None:
+                    continue
+                batch_id = found.id
+            yield part, client.cancel(batch_id)
+    finally:
+        client.close()

@@ -23,12 +23,12 @@ import msgspec
 from pipeline import stopping
 from pipeline.config import Batch
 from pipeline.errors import RunFatal, Stopped
-from pipeline.ledger import GROUP_SECONDS, ledger_folder
+from pipeline.ledger import GROUP_SECONDS
 from pipeline.models.batch_client import BatchClient, BatchState
 from pipeline.models.batch_feed import Feed
 from pipeline.models.batch_lines import input_line, is_answer, judge_line, output_lines
 from pipeline.models.batch_parts import OpenPart, OpenParts
-from pipeline.models.batch_records import Part, Phase, enough_disk, open_parts
+from pipeline.models.batch_records import Part, Phase, enough_disk
 from pipeline.models.chat_wire import BadRequest, ChatEncoder
 from pipeline.models.flow import RECENT_ROWS
 from pipeline.models.http_errors import Failure, Fate
@@ -329,26 +329,3 @@ class BatchModel:
                 f"{sum(p.rows for p in left):,} rows; the next start collects them "
                 "(`distill cancel CONFIG` ends them)"
             ) from None
-
-
-def cancel_open(serving: Serving, root: Path, identity: str) -> Iterator[tuple[Part, BatchState]]:
-    """Cancel what runs; yield each open batch and what its provider says of it now.
-
-    Nothing on the disk is changed: a run that waits for them, or the next one, collects what they
-    have finished.
-    """
-    parts = [p for p in open_parts(ledger_folder(root, identity)) if p.phase is not Phase.ENDED]
-    if not parts:
-        return
-    client = BatchClient(serving)
-    try:
-        for part in parts:
-            batch_id = part.batch_id
-            if batch_id is None:
-                found = client.find(part.id, part.file_id, part.uploaded_at)
-                if found is None:
-                    continue
-                batch_id = found.id
-            yield part, client.cancel(batch_id)
-    finally:
-        client.close()
