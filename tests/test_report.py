@@ -70,7 +70,7 @@ def make_run(run: Path, text: str = "The answer is 12.") -> Path:
         "asked": 90,
         "answered": 88,
         "kept": 61,
-        "by_task": {"sums": {"kept": 61}},
+        "by_task": {"sums": {"asked": 90, "kept": 61, "tokens": 6100, "usd": 0.61}},
     }
     funnel["stages"] = [{"filter": "answer", "in": 88, "dropped": 27, "reasons": {text: 27}}]
     (run / "2_funnel.json").write_text(json.dumps(funnel))
@@ -112,7 +112,7 @@ class Page(HTMLParser):
 def test_the_page_and_the_markdown_hold_every_arms_numbers(tmp_path: Path) -> None:
     html, plain = write_report(make_run(tmp_path))
     for text in (Page(html.read_text("utf-8")).words, plain.read_text("utf-8")):
-        for number in ("78%", "18%", "57%", "+40 points", "big/teacher", "61", "1,234", "0.12"):
+        for number in ("78%", "18%", "57%", "+40 points", "big/teacher", "61", "68%", "1,234", "0.12"):
             assert number in text, number
         assert "distilled" in text
         assert "torch" in text and "two cores" in text and "2026-11-21" in text

@@ -18,11 +18,12 @@ import numpy as np
 from pipeline import stopping
 from pipeline.commands import printable
 from pipeline.config import Budget, Config, Task
-from pipeline.errors import DONE, DriftError
+from pipeline.errors import DONE, DriftError, UserError
 from pipeline.flow import all_steps, checked_config
 from pipeline.ledger import Ledger, LedgerRow
 from pipeline.models import model_identity, open_model
 from pipeline.models.ask import Spending, ask, cost_of
+from pipeline.models.batch_records import open_parts
 from pipeline.progress import Progress
 from pipeline.records import Request, Usage
 from pipeline.stage1_generate.generate import RUNS, requests_of, seeds_of
@@ -76,6 +77,11 @@ def _ask_pilot(config: Config, task: Task, pilot: int) -> None:
     """Ask rows drawn from the whole task: the first ones of a file are seldom like the rest."""
     teacher = config.teacher_of(task.teacher)
     ledger, requests = _all(config, task)
+    if out := open_parts(ledger.folder):
+        raise UserError(
+            f"{len(out)} batches of {ledger.model} are open at the provider, and a pilot could buy "
+            "their rows again; plan without --pilot, or run first, which collects them"
+        )
     chosen: list[Request] = []
     rng = random.Random(config.seed)
     missing = (r for r in requests if not ledger.answered(r.id))
@@ -88,7 +94,7 @@ def _ask_pilot(config: Config, task: Task, pilot: int) -> None:
     with Ledger(RUNS, ledger.model) as store:
         try:
             ask(
-                lambda: open_model(teacher, task.teacher or "teacher"),
+                lambda: open_model(teacher, task.teacher or "teacher", online=True),
                 chosen,
                 store,
                 progress,

@@ -60,6 +60,8 @@ class Page(msgspec.Struct, frozen=True):
     tables: list[Table]
     funnel: Funnel | None
     bars: list[Bar]
+    yield_columns: tuple[str, ...]
+    yields: list[tuple[str, ...]]  # of each task
     loss: Markup | None
     steps: list[StepRow]
     samples: Samples
@@ -126,6 +128,8 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         tables=report_view.tables(run),
         funnel=run.funnel,
         bars=_bars(run.funnel) if run.funnel else [],
+        yield_columns=report_view.YIELD_COLUMNS,
+        yields=report_view.yields(run),
         loss=report_view.loss_chart(run),
         steps=_steps(run),
         samples=samples,

@@ -40,12 +40,22 @@ class Stage(msgspec.Struct, frozen=True):
     reasons: dict[str, int] = {}
 
 
+class TaskYield(msgspec.Struct, frozen=True):
+    """What a task's answers came to and took: tokens in and out, USD."""
+
+    asked: int = 0
+    answered: int = 0
+    kept: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+
 class Funnel(msgspec.Struct, frozen=True):
     asked: int
     answered: int
     stages: list[Stage]
     kept: int
-    by_task: dict[str, dict[str, int]] = {}
+    by_task: dict[str, TaskYield] = {}
 
 
 class DroppedRow(msgspec.Struct, frozen=True):

@@ -73,7 +73,8 @@ def _numbers(page: Page) -> str:
 def _funnel(page: Page) -> str:
     if page.funnel is None:
         return "No funnel: the step `curate` has not run."
-    return _table(["filter", "rows", "why"], [[bar.name, bar.count, bar.why] for bar in page.bars])
+    bars = _table(["filter", "rows", "why"], [[bar.name, bar.count, bar.why] for bar in page.bars])
+    return "\n\n".join([bars, *([_table(page.yield_columns, page.yields)] if page.yields else [])])
 
 
 def _steps(page: Page) -> str:

@@ -18,6 +18,7 @@ from pipeline.config import Config, Task
 from pipeline.errors import UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity
+from pipeline.models.ask import cost_of
 from pipeline.prompts import load_prompt
 from pipeline.records import Decision, Example, Finish, Seed, Verdict, read_jsonl
 from pipeline.stage1_generate.curate import Candidate
@@ -48,6 +49,16 @@ class Dropped(msgspec.Struct, frozen=True):
     text: str
 
 
+class Yield(msgspec.Struct):
+    """What a task's answers came to, and what they took: tokens in and out, USD."""
+
+    asked: int = 0
+    answered: int = 0
+    kept: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+
 class Funnel(msgspec.Struct):
     """2_funnel.json: how many rows each filter saw and dropped, and why."""
 
@@ -55,7 +66,7 @@ class Funnel(msgspec.Struct):
     answered: int
     stages: list[Stage]
     kept: int
-    by_task: dict[str, dict[str, int]]
+    by_task: dict[str, Yield]
 
 
 def step(config: Config) -> Step:
@@ -116,13 +127,16 @@ def curate(config: Config) -> StepResult:
             funnel.asked += 1
             funnel.answered += row.generation.finish is not Finish.ERROR
             counts = funnel.by_task[task.name]
-            counts["asked"] += 1
-            counts["answered"] += row.generation.finish is not Finish.ERROR
+            counts.asked += 1
+            counts.answered += row.generation.finish is not Finish.ERROR
+            usage = row.generation.usage
+            counts.tokens += usage.input + usage.output
+            counts.usd += cost_of(usage, config.teacher_of(task.teacher).price)
             every = [*filters[task.name], *([against] if against else [])]
             verdict = judge(row, every, stages)
             if verdict.decision is Decision.KEEP:
                 kept.append(row.example)
-                counts["kept"] += 1
+                counts.kept += 1
                 kept_file.write(encoder.encode(row.example) + b"\n")
             else:
                 dropped_file.write(encoder.encode(_dropped(task, row, verdict)) + b"\n")
@@ -166,7 +180,7 @@ def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
     names += [name for task in config.tasks for entry in task.filters for name in entry]
     names += ["contamination"] if contaminated else []
     stages = [Stage(name, reasons={}) for name in Counter(names)]
-    by_task = {t.name: {"asked": 0, "answered": 0, "kept": 0} for t in config.tasks}
+    by_task = {t.name: Yield() for t in config.tasks}
     return Funnel(0, 0, stages, 0, by_task)
 
 
