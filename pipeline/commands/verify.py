@@ -106,7 +106,9 @@ def _check_run(run: Path) -> list[str]:
 
 
 def _check_curated(run: Path, used: list[UsedRow]) -> list[str]:
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
+
+    disable_progress_bars()
 
     kept = [s for e in read_jsonl(run / "2_kept.jsonl", Example) for s in e.source]
     dropped = [d.request_id for d in read_jsonl(run / "2_dropped.jsonl", Dropped)]
