@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DONE, FAILED, RUN_AGAIN, USER_MISTAKE, RunFatal, Stopped, UserError
+from pipeline.errors import (
+    DISK_ERRORS,
+    DONE,
+    FAILED,
+    RUN_AGAIN,
+    USER_MISTAKE,
+    RunFatal,
+    Stopped,
+    UserError,
+    disk_failure,
+)
 
 STEP_NAMES = ("generate", "curate", "train", "evaluate", "score", "report")
 
@@ -30,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `distill show RUN | head`
         sys.stderr.close()
         return DONE
+    except OSError as error:  # of files that nobody is paid for: a config, a lock, a report
+        if error.errno not in DISK_ERRORS:
+            raise
+        ending = disk_failure(error, error.filename or Path.cwd())
+        stopped = isinstance(ending, Stopped)
+        print(f"{'stopped' if stopped else 'failed'}: {ending}", file=sys.stderr)
+        return RUN_AGAIN if stopped else FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

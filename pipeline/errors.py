@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 DONE = 0
 FAILED = 1
 USER_MISTAKE = 2
@@ -28,3 +30,17 @@ class RunFatal(Exception):
 
 class Stopped(Exception):
     """Ended early and resumable (signal, budget, full disk): exit code 75."""
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+DISK_ERRORS = (*FULL_DISK, errno.EIO, errno.EROFS)
+
+
+def disk_failure(error: OSError, place: object) -> Stopped | RunFatal:
+    """How a failed read or write of the run's own files ends the command."""
+    if error.errno in FULL_DISK:
+        return Stopped(
+            f"the disk of {place} is full; what fitted is stored. Make room and run the same "
+            "command again"
+        )
+    return RunFatal(f"{place}: {error}; run the same command again once the disk is well")

@@ -12,19 +12,19 @@ before the end is damage and is refused with its offset (`distill verify --repai
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from pipeline.errors import RunFatal, Stopped, UserError
+from pipeline.errors import RunFatal, Stopped, UserError, disk_failure
 from pipeline.ledger_index import Index, Location
-from pipeline.records import Finish, Generation, Request, digest
+from pipeline.records import Finish, Generation, Request, digest, sync_folder
 
 GROUP_ROWS = 64
 GROUP_SECONDS = 0.05
@@ -116,13 +116,18 @@ class Ledger:
         self._failure: Exception | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._flusher: threading.Thread | None = None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._paths: list[Path] = sorted(self.folder.glob("*.jsonl"))
-        self._index = Index()
-        for number, path in enumerate(self._paths):
-            self._load(number, path)
+        try:
+            _make_folder(self.folder)
+            # listdir and not glob, which in later Pythons takes a failing disk for an empty folder
+            names = sorted(name for name in os.listdir(self.folder) if name.endswith(".jsonl"))
+            self._paths: list[Path] = [self.folder / name for name in names]
+            self._index = Index()
+            for number, path in enumerate(self._paths):
+                self._load(number, path)
+        except OSError as error:
+            raise self._failed(error) from error
         self._index.sort()
 
     def _load(self, number: int, path: Path) -> None:
@@ -199,7 +204,7 @@ class Ledger:
             self._write_pending()
 
     def close(self) -> None:
-        self._closing = True
+        self._closing.set()
         self._wake.set()
         if self._flusher is not None:
             self._flusher.join()
@@ -218,29 +223,29 @@ class Ledger:
 
     def _open_segment(self) -> None:
         number = 1 + max((int(p.stem.split("-")[1]) for p in self._paths), default=-1)
-        while True:  # another worker may take the number: O_EXCL decides, without a lock
-            path = self.folder / f"{self.shard:04d}-{number:06d}.jsonl"
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-                self._file = os.open(path, flags, 0o644)
-                break
-            except FileExistsError:
-                number += 1
-            except OSError as error:
-                raise self._failed(error) from error
-        _sync_folder(self.folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        try:
+            while True:  # another worker may take the number: O_EXCL decides, without a lock
+                path = self.folder / f"{self.shard:04d}-{number:06d}.jsonl"
+                try:
+                    self._file = os.open(path, flags, 0o644)
+                    break
+                except FileExistsError:
+                    number += 1
+            sync_folder(self.folder)
+        except OSError as error:
+            raise self._failed(error) from error
         self._paths.append(path)
         self._segment = len(self._paths) - 1
         self._flusher = threading.Thread(target=self._flush_in_time, daemon=True)
         self._flusher.start()
 
     def _flush_in_time(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             self._wake.wait()
             self._wake.clear()
-            if self._closing:
+            if self._closing.wait(GROUP_SECONDS):
                 return
-            threading.Event().wait(GROUP_SECONDS)
             with self._lock:
                 if self._failure is None:
                     try:
@@ -258,8 +263,11 @@ class Ledger:
             while written < len(data):
                 written += os.write(self._file, data[written:])
         except OSError as error:
-            # Leave no torn line behind if the file system still lets us.
-            os.ftruncate(self._file, self._size)
+            # Keep the rows that fitted, and leave no torn line behind if the file system still
+            # lets us; if it does not, the next start cuts that line off.
+            whole = bytes(data[:written]).rfind(b"\n") + 1
+            with suppress(OSError):
+                os.ftruncate(self._file, self._size + whole)
             raise self._failed(error) from error
         try:
             os.fdatasync(self._file)
@@ -271,16 +279,13 @@ class Ledger:
         self._pending.clear()
 
     def _failed(self, error: OSError) -> Exception:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            self._failure = Stopped(
-                f"the disk of {self.folder} is full; every answer before this one is stored. "
-                "Make room and run the same command again"
-            )
-        else:
-            # After a failed sync the kernel may have dropped the pages and call them clean
-            # (ATC'20, "Can Applications Recover from fsync Failures?"): only a restart, which
-            # reads the file again, tells what is there.
-            self._failure = RunFatal(f"{self.folder}: cannot store an answer: {error}")
+        """The failure every later call raises too; nothing is written after it.
+
+        After a failed sync the kernel may have dropped the pages and call them clean (ATC'20,
+        "Can Applications Recover from fsync Failures?"): only a restart, which reads the file
+        again, tells what is there.
+        """
+        self._failure = disk_failure(error, self.folder)
         return self._failure
 
     def _raise_failure(self) -> None:
@@ -288,12 +293,12 @@ class Ledger:
             raise self._failure
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _make_folder(folder: Path) -> None:
+    """Create a folder and its parents, each name durable: they hold what was paid for."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def repair(path: Path) -> tuple[int, Path | None]:
@@ -318,5 +323,5 @@ def repair(path: Path) -> tuple[int, Path | None]:
         os.fsync(file.fileno())
     path.with_suffix(".idx").unlink(missing_ok=True)
     os.replace(partial, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return len(bad), aside

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import os
 import zlib
+from array import array
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.records import Finish
 
 MERGE_AT = 50_000
+WORTH_A_FILE = 1000  # rows; fewer are scanned faster than a file is written
 _OFFSET_BITS = 44  # 16 TiB a segment
 _SEGMENT_BITS = 18
-_MAGIC = b"distill1"
+_ERROR_BIT = 62
+_MAGIC = b"distill2"
+_HEAD = 24  # bytes: magic, bytes of the segment that are covered, checksum of all the rest
 
 
 class Location(NamedTuple):
@@ -29,12 +34,12 @@ class Location(NamedTuple):
 
 
 def _pack(where: Location) -> int:
-    return (where.error << 62) | (where.segment << _OFFSET_BITS) | where.offset
+    return (where.error << _ERROR_BIT) | (where.segment << _OFFSET_BITS) | where.offset
 
 
 def _unpack(value: int) -> Location:
     segment = (value >> _OFFSET_BITS) & ((1 << _SEGMENT_BITS) - 1)
-    return Location(segment, value & ((1 << _OFFSET_BITS) - 1), bool(value >> 62))
+    return Location(segment, value & ((1 << _OFFSET_BITS) - 1), bool(value >> _ERROR_BIT))
 
 
 class Index:
@@ -86,27 +91,30 @@ class Index:
         `rows_from` yields (offset, request id, finish). Call `sort` after the last segment.
         """
         np = self._np
-        known, start = self._read_file(path)
-        new: list[tuple[bytes, int]] = []
-        end = start
+        rows, start = self._read_file(path)
+        # flat buffers: a million small objects would take five times the index itself
+        ids, places, end = bytearray(), array("Q"), start
         for offset, request_id, finish in rows_from(start):
-            new.append((bytes.fromhex(request_id), (finish == Finish.ERROR) << 62 | offset))
+            ids += bytes.fromhex(request_id)
+            places.append((finish == Finish.ERROR) << _ERROR_BIT | offset)
             end = offset
-        ids = np.frombuffer(b"".join(key for key, _ in new), ">u8").reshape(-1, 2)
-        fresh = np.column_stack(
-            [ids.astype(np.uint64), np.array([p for _, p in new], np.uint64).reshape(-1, 1)]
-        )
-        rows = np.concatenate([known, fresh]) if len(known) else fresh
-        if len(new) > 1000:
-            self._write_file(path, rows, end)
+        if places:
+            fresh = np.empty((len(places), 3), np.uint64)
+            fresh[:, :2] = np.frombuffer(ids, ">u8").reshape(-1, 2)
+            fresh[:, 2] = places
+            del ids
+            rows = np.concatenate([rows, fresh]) if len(rows) else fresh
+            if len(places) > WORTH_A_FILE:
+                self._write_file(path, rows, end)
         self._high = np.concatenate([self._high, rows[:, 0]])
         self._low = np.concatenate([self._low, rows[:, 1]])
-        place = rows[:, 2].astype(np.int64) | (number << _OFFSET_BITS)
+        place = rows[:, 2].astype(np.int64)
+        place |= number << _OFFSET_BITS
         self._place = np.concatenate([self._place, place])
 
     def _position(self, key: bytes) -> int | None:
         high, low = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
-        at = int(self._np.searchsorted(self._high, self._np.uint64(high)))
+        at = int(self._high.searchsorted(self._np.uint64(high)))
         while at < len(self._high) and int(self._high[at]) == high:
             if int(self._low[at]) == low:
                 return at
@@ -114,43 +122,49 @@ class Index:
         return None
 
     def _merge(self) -> None:
+        """Insert the recent ids where they belong; none of them is in the arrays yet."""
         np = self._np
         ids = np.frombuffer(b"".join(self._recent), ">u8").reshape(-1, 2).astype(np.uint64)
-        self._high = np.concatenate([self._high, ids[:, 0]])
-        self._low = np.concatenate([self._low, ids[:, 1]])
-        self._place = np.concatenate(
-            [self._place, np.fromiter(self._recent.values(), np.int64, len(self._recent))]
-        )
+        places = np.fromiter(self._recent.values(), np.int64, len(self._recent))
+        order = np.argsort(ids[:, 0])
+        high = ids[order, 0]
+        at = np.searchsorted(self._high, high)
+        self._high = np.insert(self._high, at, high)
+        self._low = np.insert(self._low, at, ids[order, 1])
+        self._place = np.insert(self._place, at, places[order])
         self._recent.clear()
-        self.sort()
 
     def sort(self) -> None:
         """Sort by id; of several rows of one id keep an answer before an error, then the latest."""
         np = self._np
-        error = self._place >> 62
-        order = np.lexsort((-(self._place & ((1 << 62) - 1)), error, self._low, self._high))
+        order = np.argsort(self._high)
+        high = self._high[order]
+        if not (high[1:] == high[:-1]).any():  # the usual case: no id twice
+            self._high, self._low, self._place = high, self._low[order], self._place[order]
+            return
+        # errors have the highest bit set, and the complement of the rest puts the latest first
+        rank = self._place ^ ((1 << _ERROR_BIT) - 1)
+        order = np.lexsort((rank, self._low, self._high))
         self._high, self._low = self._high[order], self._low[order]
         self._place = self._place[order]
-        if len(order) > 1:
-            same = (self._high[1:] == self._high[:-1]) & (self._low[1:] == self._low[:-1])
-            if same.any():
-                first = np.concatenate([[True], ~same])
-                self._high, self._low = self._high[first], self._low[first]
-                self._place = self._place[first]
+        same = (self._high[1:] == self._high[:-1]) & (self._low[1:] == self._low[:-1])
+        first = np.concatenate([[True], ~same])
+        self._high, self._low = self._high[first], self._low[first]
+        self._place = self._place[first]
 
     def _read_file(self, path: Path) -> tuple[Any, int]:
         """(rows of [high, low, place], bytes of the segment they cover); nothing if unusable."""
         np = self._np
         none = np.empty((0, 3), np.uint64), 0
         try:
-            data = path.with_suffix(".idx").read_bytes()
+            data = memoryview(path.with_suffix(".idx").read_bytes())
         except OSError:
             return none
-        head, body = data[:28], data[28:]
-        if len(head) < 28 or head[:8] != _MAGIC or len(body) % 24:
+        head, body = data[:_HEAD], data[_HEAD:]
+        if len(head) < _HEAD or head[:8] != _MAGIC or len(body) % 24:
             return none
-        covered, crc = int.from_bytes(head[8:16], "little"), int.from_bytes(head[16:20], "little")
-        if covered > path.stat().st_size or crc != zlib.crc32(body):
+        covered, crc = int.from_bytes(head[8:16], "little"), int.from_bytes(head[16:], "little")
+        if covered > path.stat().st_size or crc != zlib.crc32(body, zlib.crc32(head[:16])):
             return none
         return np.frombuffer(body, np.uint64).reshape(-1, 3), covered
 
@@ -158,8 +172,14 @@ class Index:
         with path.open("rb") as file:
             file.seek(last_offset)
             covered = last_offset + len(file.readline())
-        body = rows.tobytes()
-        head = _MAGIC + covered.to_bytes(8, "little") + zlib.crc32(body).to_bytes(4, "little")
-        partial = path.with_suffix(f".idx.{os.getpid()}.partial")
-        partial.write_bytes(head + bytes(8) + body)
-        os.replace(partial, path.with_suffix(".idx"))
+        head = _MAGIC + covered.to_bytes(8, "little")
+        crc = zlib.crc32(rows.data, zlib.crc32(head))
+        partial = path.with_suffix(".idx.partial")  # the checksum tells if two wrote it at once
+        try:
+            with partial.open("wb") as out:
+                out.write(head + crc.to_bytes(8, "little"))
+                out.write(rows.data)
+            os.replace(partial, path.with_suffix(".idx"))
+        except OSError:  # it only saves time: a full disk must not keep a ledger from opening
+            with suppress(OSError):
+                partial.unlink()

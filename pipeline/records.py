@@ -10,12 +10,16 @@ enums: a bool cannot say *why*, and a third outcome always turns up later.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
+from pipeline.errors import disk_failure
 
 
 class Finish(StrEnum):
@@ -223,22 +227,35 @@ T = TypeVar("T")
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
     """Write records under a temporary name, sync, rename; return how many.
 
-    A reader never sees half a file.
+    A reader never sees half a file. A failing disk is a `Stopped` (full) or a `RunFatal`.
     """
-    import os
-
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     count = 0
     encoder = msgspec.json.Encoder()
-    with partial.open("wb") as file:
-        for row in rows:
-            file.write(encoder.encode(row) + b"\n")
-            count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            for row in rows:
+                file.write(encoder.encode(row) + b"\n")
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):  # half a file would only keep a full disk full
+            partial.unlink()
+        raise disk_failure(error, path) from error
     return count
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: a synced file can still lose its name."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Stopped, UserError
-from pipeline.ledger import Ledger, repair
+from pipeline.ledger import Ledger, LedgerRow, encode_line, repair
 from pipeline.records import (
     Finish,
     Generation,
@@ -156,3 +156,77 @@ def test_hostile_text_survives_the_store(tmp_path: Path) -> None:
         ledger.append(*make(0, text=text))
     row = Ledger(tmp_path, "m").get(make(0)[0].id)
     assert row is not None and row.generation.text == text
+
+
+def test_rows_that_fitted_on_a_full_disk_are_kept_even_if_the_torn_one_cannot_be_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import os
+
+    real = os.write
+    ledger = Ledger(tmp_path, "m")
+    line = len(encode_line(LedgerRow(*make(0))))
+    room = 2 * line + 10
+
+    def nearly_full(handle: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "no space left")
+        written = real(handle, data[:room])
+        room -= written
+        return written
+
+    def broken(*_: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "write", nearly_full)
+    monkeypatch.setattr(os, "ftruncate", broken)
+    monkeypatch.setattr("pipeline.ledger.GROUP_SECONDS", 60)  # one group: the flusher stays out
+    for i in range(5):
+        ledger.append(*make(i))
+    with pytest.raises(Stopped, match="full"):
+        ledger.flush()
+    with pytest.raises(Stopped, match="full"):  # nothing may be written behind the torn line
+        ledger.append(*make(9))
+    monkeypatch.undo()
+    again = Ledger(tmp_path, "m")
+    assert again.torn == 1
+    assert [again.answered(make(i)[0].id) for i in range(5)] == [True, True, False, False, False]
+
+
+def test_a_full_disk_does_not_keep_a_ledger_from_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import os
+
+    segment = fill(tmp_path, 1500)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert len(Ledger(tmp_path, "m")) == 1500
+    assert not list(segment.parent.glob("*.partial"))
+
+
+def test_many_rows_are_found_after_the_recent_ones_were_merged_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline import ledger_index
+
+    monkeypatch.setattr(ledger_index, "MERGE_AT", 7)
+    with Ledger(tmp_path, "m") as ledger:
+        for i in range(100):
+            ledger.append(*make(i, Finish.ERROR if i % 5 == 0 else Finish.STOP))
+        ledger.flush()
+        for i in range(0, 100, 10):
+            ledger.append(*make(i))
+        ledger.flush()
+        assert len(ledger) == 100
+        assert all(ledger.answered(make(i)[0].id) == (i % 10 != 5) for i in range(100))
+    again = Ledger(tmp_path, "m")
+    assert len(again) == 100
+    assert all(again.answered(make(i)[0].id) == (i % 10 != 5) for i in range(100))
+    assert again.get(make(90)[0].id).generation.finish is Finish.STOP  # type: ignore[union-attr]
