@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -153,6 +154,10 @@ class Ledger:
                 return waiting[0] is not Finish.ERROR
             where = self._index.find(request_id)
         return where is not None and not where.error
+
+    def all_answered(self, ids: Any) -> Any:
+        """`answered` for an (n, 2) array of ids in 64-bit halves, as n booleans."""
+        return self._index.answered(ids)
 
     def attempts(self, request_id: str) -> int:
         """How often an unanswered request has been tried."""

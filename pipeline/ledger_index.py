@@ -67,6 +67,18 @@ class Index:
             value = int(self._place[position])
         return _unpack(value)
 
+    def answered(self, ids: Any) -> Any:
+        """Which of `ids`, (n, 2) halves, are surely answered: an array of n booleans.
+
+        For a freshly opened index; what was added since may be left out.
+        """
+        np = self._np
+        if not len(self._high) or not len(ids):
+            return np.zeros(len(ids), bool)
+        at = np.minimum(np.searchsorted(self._high, ids[:, 0]), len(self._high) - 1)
+        same = (self._high[at] == ids[:, 0]) & (self._low[at] == ids[:, 1])
+        return same & (self._place[at] >> 62 == 0)
+
     def add(self, request_id: str, where: Location) -> None:
         known = self.find(request_id)
         if known is not None and where.error and not known.error:

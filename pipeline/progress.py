@@ -32,6 +32,7 @@ class Progress:
         self.outcomes: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()  # by the first words of what was said
         self._acceptance = (0, 0)
+        self._passed_over = 0
         self._price = price or Price()
         self._stream = stream or sys.stderr
         self._seconds = seconds
@@ -61,6 +62,13 @@ class Progress:
         self.known += 1
         if self._bar is not None:
             self._bar.update()
+
+    def passed_over(self, rows: int) -> None:
+        """Rows of this job, all in the ledger, that were not even looked at."""
+        if self._bar is not None:
+            self._bar.update(rows - self._passed_over)
+        self.known += rows - self._passed_over
+        self._passed_over = rows
 
     def judged(self, passed: int, seen: int) -> None:
         """How many of the new answers passed the filters, of those that were looked at."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from pipeline.commands import printable, run_config, run_folder
-from pipeline.config import Config
+from pipeline.config import Config, Task
 from pipeline.errors import DONE
 from pipeline.flow import COMMANDS, summary
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity
-from pipeline.records import Finish
+from pipeline.records import Finish, Seed
 from pipeline.stage1_generate.generate import RUNS, requests_of, stored_seeds
 from pipeline.steps import records
 
@@ -37,6 +38,10 @@ def status(name: str) -> int:
     return DONE
 
 
+def _seeds(config: Config, task: Task) -> Iterator[Seed]:
+    return (seed for _, seed in stored_seeds(config, task))
+
+
 def _answers(config: Config, run: Path) -> None:
     """What the ledger holds of this run's requests, by how they ended."""
     for task in config.tasks:
@@ -44,7 +49,7 @@ def _answers(config: Config, run: Path) -> None:
         outcomes: Counter[str] = Counter()
         errors: Counter[str] = Counter()
         output, busy = 0, 0.0
-        for request in requests_of(config, task, ledger, partial(stored_seeds, config)):
+        for request in requests_of(config, task, ledger, partial(_seeds, config)):
             row = ledger.get(request.id)
             outcomes[row.generation.finish.value if row else "not asked yet"] += 1
             if row is not None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -44,6 +45,7 @@ from pipeline.stage1_generate.curate.judge import (
     judge,
 )
 from pipeline.stage1_generate.recipes import recipe_named
+from pipeline.stage1_generate.request_ids import RequestIds
 
 
 class Slot(msgspec.Struct):
@@ -76,24 +78,34 @@ class _Open(msgspec.Struct):
         return len(self.accepted) + self.in_flight < self.wanted
 
 
+# Reads a task's seeds, numbered from 0; an array of booleans says which may be left out.
+SeedReader = Callable[[Task, Any], Iterator[tuple[int, Seed]]]
+
+
 class Demand:
-    """The requests of one teacher's tasks; `seeds(task)` reads a task's seeds, again each time."""
+    """The requests of one teacher's tasks.
+
+    `request_ids` of a task, where given, let a pass leave out seeds that are all answered; how many
+    requests that were is in `passed_over`.
+    """
 
     def __init__(
         self,
         config: Config,
         tasks: list[Task],
         model: str,
-        seeds: Callable[[Task], Iterator[Seed]],
+        seeds: SeedReader,
         ledger: Ledger,
         *,
         judge_all: bool = False,
+        request_ids: Callable[[Task], RequestIds] | None = None,
     ) -> None:
         self._tasks = tasks
         self._model = model
         self._ledger = ledger
         self._seeds = seeds
-        self._judge_all = judge_all
+        self._request_ids = request_ids
+        self.passed_over = 0
         self._sampling = {task.name: config.sampling_of(task) for task in tasks}
         judged = [task for task in tasks if judge_all or task.accept]
         self._filters = {task.name: _row_filters(config, task) for task in judged}
@@ -109,14 +121,13 @@ class Demand:
             if task.accept is not None and task.accept.total is not None:
                 yield from self._until_total(task, task.accept.total, task.accept.at_most)
                 continue
-            for seed in self._seeds(task):
-                if task.accept is None:
-                    for index in range(task.samples):
-                        yield self._ask(Slot(task, seed, index))
-                else:
-                    opened = _Open(task.accept.per_seed or 0, set())
-                    self._open[task.name, seed.id] = opened
-                    self._top_up(opened, task, seed)
+            if task.accept is None:
+                yield from self._samples(task)
+                continue
+            for _, seed in self._seeds(task, None):
+                opened = _Open(task.accept.per_seed or 0, set())
+                self._open[task.name, seed.id] = opened
+                self._top_up(opened, task, seed)
                 yield from self._follow_ups()
         while self._undecided or self._again:
             yield from self._follow_ups()
@@ -158,10 +169,28 @@ class Demand:
             assert row is not None, request.id
             yield from self.answered(request, row.generation)
 
+    def _samples(self, task: Task) -> Iterator[Request]:
+        kept = self._request_ids(task) if self._request_ids else None
+        done = None
+        if kept is not None and task.longer_max_tokens is None:
+            whole = len(kept.known) // task.samples
+            each = self._ledger.all_answered(kept.known[: whole * task.samples])
+            done = each.reshape(whole, task.samples).all(axis=1)
+            self.passed_over += int(done.sum()) * task.samples
+        for number, seed in self._seeds(task, done):
+            for index in range(task.samples):
+                request = self._ask(Slot(task, seed, index))
+                if kept is not None:
+                    kept.add(number * task.samples + index, request.id)
+                yield request
+            yield from self._follow_ups()
+        if kept is not None:
+            kept.flush()
+
     def _until_total(self, task: Task, total: int, at_most: int) -> Iterator[Request | None]:
         opened = self._open[task.name, ""] = _Open(total, set())
         for index in range(at_most):
-            for seed in self._seeds(task):
+            for _, seed in self._seeds(task, None):
                 while not opened.short():
                     if len(opened.accepted) >= total:
                         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,16 @@ from pipeline.records import (
     Seed,
     Usage,
     Verdict,
+    digest,
     read_jsonl,
     write_jsonl,
 )
 from pipeline.stage1_generate.demand import Demand
 from pipeline.stage1_generate.recipes import recipe_named
+from pipeline.stage1_generate.request_ids import RequestIds
 from pipeline.stage1_generate.seeds import read_seeds
 from pipeline.stage1_generate.watch import Acceptance, Probe
-from pipeline.steps import Step, StepResult
+from pipeline.steps import Step, StepResult, stamp_of
 
 RUNS = Path("runs")
 NAMED = 20  # failed rows that a message names
@@ -56,19 +59,6 @@ class UsedRow(msgspec.Struct, frozen=True):
 
 
 def step(config: Config) -> Step:
-    tasks = [
-        {
-            "recipe": task.recipe,
-            "seeds": task.seeds.model_dump(mode="json", exclude_none=True),
-            "teacher": task.teacher,
-            "teacher_prompt": load_prompt(task.teacher_prompt).ref.hash,
-            "samples": task.samples,
-            "sampling": task.sampling,
-            "options": task.options,
-        }
-        | _wishes(config, task)
-        for task in config.tasks
-    ]
     teachers = {
         name: {"model": model_identity(t), "sampling": t.sampling}
         for name, t in config.all_teachers.items()
@@ -80,7 +70,7 @@ def step(config: Config) -> Step:
         settings={
             "seed": config.seed,
             "teachers": teachers,
-            "tasks": {t.name: s for t, s in zip(config.tasks, tasks, strict=True)},
+            "tasks": {task.name: _asked_settings(config, task) for task in config.tasks},
         },
         inputs=[Path(t.seeds.path) for t in config.tasks if t.seeds.path],
         outputs=[run / "0_seeds.jsonl", run / "1_generations.jsonl"],
@@ -103,6 +93,19 @@ def check_tasks(config: Config) -> None:
             )
         for prompt in (task.teacher_prompt, task.student_prompt):
             load_prompt(prompt)
+
+
+def _asked_settings(config: Config, task: Task) -> dict[str, Any]:
+    """What decides which requests a task makes, beside its seeds' content and the model."""
+    return {
+        "recipe": task.recipe,
+        "seeds": task.seeds.model_dump(mode="json", exclude_none=True),
+        "teacher": task.teacher,
+        "teacher_prompt": load_prompt(task.teacher_prompt).ref.hash,
+        "samples": task.samples,
+        "sampling": task.sampling,
+        "options": task.options,
+    } | _wishes(config, task)
 
 
 def _wishes(config: Config, task: Task) -> dict[str, Any]:
@@ -132,18 +135,42 @@ def seeds_of(config: Config, task: Task) -> Iterator[Seed]:
             raise UserError(f"tasks.{task.name}.options: {error}") from None
 
 
-def stored_seeds(config: Config, task: Task) -> Iterator[Seed]:
-    """A task's seeds as a run wrote them down."""
-    for seed in read_jsonl(config.run_dir / "0_seeds.jsonl", Seed):
-        if seed.task == task.name:
-            yield seed
+def _write_seeds(config: Config) -> int:
+    """0_seeds.jsonl; not again where it was made from the same files in the same way."""
+    path, marker = config.run_dir / "0_seeds.jsonl", config.run_dir / ".requests" / "seeds.json"
+    files = [Path(task.seeds.path) for task in config.tasks if task.seeds.path]
+    made_from: list[Any] = [
+        [task.name, task.recipe, task.options, task.seeds.model_dump(exclude_none=True)]
+        for task in config.tasks
+    ]
+    made_from += [stamp_of(file).sha256 for file in files]
+    if len(files) == len(config.tasks) and path.is_file() and marker.is_file():
+        written, count = msgspec.json.decode(marker.read_bytes(), type=tuple[str, int])
+        if written == digest([made_from, stamp_of(path).sha256]):
+            return count
+    count = write_jsonl(path, (s for task in config.tasks for s in seeds_of(config, task)))
+    marker.parent.mkdir(exist_ok=True)
+    marker.write_bytes(msgspec.json.encode((digest([made_from, stamp_of(path).sha256]), count)))
+    return count
+
+
+def stored_seeds(config: Config, task: Task, left_out: Any = None) -> Iterator[tuple[int, Seed]]:
+    """A task's seeds as a run wrote them down, numbered; not those that `left_out` says."""
+    glance, decoder = msgspec.json.Decoder(SeedTask), msgspec.json.Decoder(Seed)
+    number = -1
+    with (config.run_dir / "0_seeds.jsonl").open("rb") as file:
+        for line in file:
+            if glance.decode(line).task == task.name:
+                number += 1
+                if left_out is None or number >= len(left_out) or not left_out[number]:
+                    yield number, decoder.decode(line)
 
 
 def requests_of(
     config: Config, task: Task, ledger: Ledger, seeds: Callable[[Task], Iterator[Seed]]
 ) -> Iterator[Request]:
     """A task's requests as far as the ledger's answers lead, in order; asks nothing."""
-    demand = Demand(config, [task], ledger.model, seeds, ledger)
+    demand = Demand(config, [task], ledger.model, lambda t, _: enumerate(seeds(t)), ledger)
     for request in demand.requests():
         if request is None:
             return
@@ -154,10 +181,7 @@ def requests_of(
 
 def generate(config: Config) -> StepResult:
     """Ask what is missing; return counts, tokens and cost of all rows this run uses."""
-    seeds = write_jsonl(
-        config.run_dir / "0_seeds.jsonl",
-        (seed for task in config.tasks for seed in seeds_of(config, task)),
-    )
+    seeds = _write_seeds(config)
     # From here on seeds are read from that file: they need no place in memory.
     spending = Spending(config.budget)
     jobs = [
@@ -192,14 +216,30 @@ class Job(msgspec.Struct, frozen=True):
     teacher: Teacher
     tasks: list[Task]
 
-    def demand(self, ledger: Ledger, *, judge_all: bool = False) -> Demand:
+    def demand(self, ledger: Ledger, *, online: bool = False) -> Demand:
+        """What is wanted; online it judges every answer, and passes over what is known."""
+        kept = self._request_ids(ledger.model) if online else None
+        reader = partial(stored_seeds, self.config)
         return Demand(
             self.config,
             self.tasks,
             ledger.model,
-            lambda task: stored_seeds(self.config, task),
+            reader,
             ledger,
-            judge_all=judge_all,
+            judge_all=online,
+            request_ids=kept,
+        )
+
+    def _request_ids(self, model: str) -> Callable[[Task], RequestIds] | None:
+        budget = self.config.budget
+        if budget.max_usd is not None or budget.max_tokens is not None:
+            return None  # what known rows have cost is in them: they must all be read
+        run = self.config.run_dir
+        seeds = stamp_of(run / "0_seeds.jsonl").sha256
+        names = {task.name: number for number, task in enumerate(self.config.tasks)}
+        return lambda task: RequestIds(
+            run / ".requests" / f"{names[task.name]:03d}.ids",
+            [model, seeds, self.teacher.sampling, _asked_settings(self.config, task)],
         )
 
     def expected(self) -> int:
@@ -237,7 +277,7 @@ class _Watching:
     def __init__(self, job: Job, ledger: Ledger, progress: Progress) -> None:
         self._acceptance = Acceptance(job.config.budget.min_acceptance)
         self._progress = progress
-        self._demand = job.demand(ledger, judge_all=True)
+        self._demand = job.demand(ledger, online=True)
         every = job.config.execution.probe_every
         hosted = job.teacher.backend == "openai"
         self._probe = Probe(every, ledger.model, ledger) if hosted and every else None
@@ -258,6 +298,7 @@ class _Watching:
         for settled in self._demand.answered(request, generation):
             self._acceptance.add(settled)
         self._progress.judged(self._acceptance.passed, self._acceptance.seen)
+        self._progress.passed_over(self._demand.passed_over)
 
     def halted(self) -> str | None:
         return self._acceptance.collapsed
