@@ -14,6 +14,7 @@ from pipeline.errors import DONE
 from pipeline.flow import COMMANDS, summary
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity
+from pipeline.models.batch_records import open_parts
 from pipeline.records import Finish, Seed
 from pipeline.stage1_generate.generate import RUNS, requests_of, stored_seeds
 from pipeline.steps import records
@@ -59,5 +60,8 @@ def _answers(config: Config, run: Path) -> None:
                     errors[row.generation.error or "unknown error"] += 1
         parts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.most_common())
         print(f"  task {task.name}: {parts}; {output:,} tokens of answers, {busy:.0f} s of calls")
+        if out := open_parts(ledger.folder):
+            rows = sum(part.rows for part in out)
+            print(f"    {len(out)} batches of {rows:,} rows are open at the provider")
         for error, n in errors.most_common(5):
             print(f"    {n} x {printable(error, 200)}", file=sys.stdout)
