@@ -73,6 +73,12 @@ class Server:
         ).encode()
 
 
+def seconds_of(body: bytes, latency: float, slow_share: float, slow_factor: float = 10.0) -> float:
+    """How long the answer to this body takes."""
+    slow = hashlib.blake2b(body, digest_size=16).digest()[0] / 256 < slow_share
+    return latency * slow_factor if slow else latency
+
+
 class Connection(asyncio.Protocol):
     """One keep-alive HTTP/1.1 connection; no pipelining, as no client here does it."""
 
@@ -80,6 +86,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.loop = loop
         self.buffer = b""
+        self.closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -96,6 +103,7 @@ class Connection(asyncio.Protocol):
             return
         body = self.buffer[end + 4 : end + 4 + length]
         self.buffer = self.buffer[end + 4 + length :]
+        self.closing = b"connection: close" in head
         if head.startswith(b"get"):
             self.send(200, self.server.stats())
         else:
@@ -105,6 +113,8 @@ class Connection(asyncio.Protocol):
         server, options = self.server, self.server.options
         key = hashlib.blake2b(body, digest_size=16).digest()
         server.seen[key] += 1
+        if options.poison and options.poison in body:
+            return self.refuse(400)
         if not server.take():
             return self.refuse(429)
         fault = server.fault(key)
@@ -112,9 +122,7 @@ class Connection(asyncio.Protocol):
             return self.refuse(429)
         if fault == "phang":
             return server.record(0)
-        latency = options.latency
-        if options.slow_share and key[0] / 256 < options.slow_share:
-            latency *= options.slow_factor
+        latency = seconds_of(body, options.latency, options.slow_share, options.slow_factor)
         if fault == "p500":
             self.loop.call_later(latency, self.refuse, 500)
             return
@@ -145,12 +153,15 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def send(self, status: int, body: bytes, extra: bytes = b"") -> None:
-        if not self.transport.is_closing():
-            self.transport.write(
-                b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n"
-                % (status, extra, len(body))
-                + body
-            )
+        if self.transport.is_closing():
+            return
+        self.transport.write(
+            b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n"
+            % (status, extra, len(body))
+            + body
+        )
+        if self.closing:
+            self.transport.close()
 
 
 def parse() -> argparse.Namespace:
@@ -165,6 +176,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--slow-factor", type=float, default=10.0)
     parser.add_argument("--limit", type=float, default=0.0, help="requests a second; 0: no limit")
     parser.add_argument("--burst", type=float, default=0.1, help="bucket size in seconds of limit")
+    parser.add_argument(
+        "--poison", type=str.encode, default=b"", help="text of bodies refused with 400"
+    )
     for name in ("p429", "p500", "phang", "pcut"):
         parser.add_argument(f"--{name}", type=float, default=0.0, help="share of requests")
     return parser.parse_args()

@@ -1,20 +1,25 @@
 """Our HTTP engine against the bare aiohttp loop, in turn, on the same deterministic server.
 
     python bench/http_engine.py                        # under a minute: the two usual settings
-    python bench/http_engine.py --latency 1 --concurrency 512 --seconds 30 --slow-share 0.05
+    python bench/http_engine.py --latency 1 --concurrency 512 --seconds 60 --slow-share 0.05
 
 The server runs on core 0, each client in a process of its own on core 1. Three clients take turns,
 so that a machine whose speed drifts treats them alike: `floor` (aiohttp and msgspec, nothing
 else: no retries, no limits, no records), `engine` (Model.generate), and `ledger` (the same with
 every answer made durable). Medians over the rounds; CPU is user + system of the client.
+
+`of ideal` is against a run without an end: in flight / mean latency. `of perfect` is against a
+scheduler that starts the next row whenever a slot is free, and costs nothing: a run with slow rows
+ends with stragglers (one that takes 10 s and is asked last adds 10 s), which nobody who asks in
+order can avoid.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import heapq
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -25,10 +30,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+import harness
+from bench_server import seconds_of
+
 CLIENTS = ("floor", "engine", "ledger")
-QUESTION = "question {} " + "x" * 300
+
+
+def floor_body(i: int) -> bytes:
+    import msgspec
+
+    message = {"role": "user", "content": harness.QUESTION.format(i)}
+    return msgspec.json.encode({"model": harness.MODEL, "messages": [message]})
 
 
 async def floor(url: str, rows: int, concurrency: int) -> int:
@@ -44,10 +56,8 @@ async def floor(url: str, rows: int, concurrency: int) -> int:
         async def work() -> None:
             nonlocal good
             for i in numbers:
-                message = {"role": "user", "content": QUESTION.format(i)}
-                body = msgspec.json.encode({"model": "bench", "messages": [message]})
                 headers = {"Content-Type": "application/json"}
-                post = session.post(f"{url}/chat/completions", data=body, headers=headers)
+                post = session.post(f"{url}/chat/completions", data=floor_body(i), headers=headers)
                 async with post as response:
                     answer = msgspec.json.decode(await response.read())
                     good += bool(answer["choices"][0]["message"]["content"])
@@ -60,24 +70,21 @@ def engine(url: str, rows: int, concurrency: int, durable: bool) -> int:
     """`Model.generate` over the same rows, with or without the ledger behind it."""
     from pipeline.ledger import Ledger
     from pipeline.models.openai_api import OpenAIModel, Serving
-    from pipeline.records import Finish, Message, PromptRef, Request, Sampling, request_id
+    from pipeline.records import Finish, Request
 
-    sampling, prompt = Sampling(), PromptRef("bench", "0")
     asked: dict[str, Request] = {}
 
     def requests() -> Iterator[Request]:
-        for i in range(rows):
-            messages = (Message("user", QUESTION.format(i)),)
-            key = request_id("bench", messages, sampling, 0)
-            asked[key] = Request(key, str(i), "bench", prompt, messages, sampling, 0, "bench")
-            yield asked[key]
+        for request in harness.requests(0, rows):
+            asked[request.id] = request
+            yield request
 
     model = OpenAIModel(
-        "bench", revision=None, serving=Serving(base_url=(url,), concurrency=concurrency)
+        harness.MODEL, revision=None, serving=Serving(base_url=(url,), concurrency=concurrency)
     )
     good = 0
-    with tempfile.TemporaryDirectory(dir=HERE) as folder:
-        ledger = Ledger(Path(folder), "bench") if durable else None
+    with tempfile.TemporaryDirectory(dir=harness.HERE) as folder:
+        ledger = Ledger(Path(folder), harness.MODEL) if durable else None
         for generation in model.generate(requests()):
             request = asked.pop(generation.request_id)
             good += generation.finish is Finish.STOP
@@ -87,6 +94,22 @@ def engine(url: str, rows: int, concurrency: int, durable: bool) -> int:
             ledger.close()
     model.close()
     return good
+
+
+def perfect_seconds(options: argparse.Namespace) -> float:
+    """How long these rows take at best, asked in order, so many at a time."""
+    from pipeline.models.chat_wire import ChatEncoder
+
+    encoder = ChatEncoder(harness.MODEL)
+    if options.client == "floor":
+        bodies = (floor_body(i) for i in range(options.rows))
+    else:
+        bodies = (encoder.encode(request) for request in harness.requests(0, options.rows))
+    slots = [0.0] * options.concurrency[0]
+    for body in bodies:
+        taken = seconds_of(body, options.latency, options.slow_share)
+        heapq.heapreplace(slots, slots[0] + taken)
+    return max(slots)
 
 
 def run_client(options: argparse.Namespace) -> None:
@@ -103,46 +126,38 @@ def run_client(options: argparse.Namespace) -> None:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert good == options.rows, f"{good} of {options.rows} rows were answered"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([options.rows / wall, cpu / options.rows * 1e6, peak]))
+    share = perfect_seconds(options) / wall
+    print(json.dumps([options.rows / wall, share, cpu / options.rows * 1e6, peak]))
 
 
 def measure(options: argparse.Namespace, concurrency: int) -> dict[str, list[list[float]]]:
-    """Rounds of all clients in turn against one server: [rows/s, us CPU a row, MB] each."""
-    command = [sys.executable, str(HERE / "bench_server.py"), "--core", "0"]
-    command += ["--latency", str(options.latency), "--slow-share", str(options.slow_share)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        expected = min(concurrency / mean_latency(options), 3500.0)
-        rows = max(200, int(options.seconds * expected))
-        found: dict[str, list[list[float]]] = {name: [] for name in CLIENTS}
+    """Rounds of all clients in turn: [rows/s, share of perfect, us CPU a row, MB] each."""
+    expected = min(concurrency / mean_latency(options), 3500.0)
+    rows = max(200, int(options.seconds * expected))
+    latency = ["--latency", str(options.latency), "--slow-share", str(options.slow_share)]
+    found: dict[str, list[list[float]]] = {name: [] for name in CLIENTS}
+    with harness.server(latency=options.latency, slow_share=options.slow_share) as port:
         for _ in range(options.rounds):
             for name in CLIENTS:
-                child = [sys.executable, __file__, "--client", name, "--port", port]
-                child += ["--rows", str(rows), "--concurrency", str(concurrency)]
+                child = [sys.executable, __file__, "--client", name, "--port", str(port)]
+                child += ["--rows", str(rows), "--concurrency", str(concurrency), *latency]
                 out = subprocess.run(
-                    child, capture_output=True, text=True, preexec_fn=_on_core_1, check=False
+                    child, capture_output=True, text=True, preexec_fn=harness.off_core_0
                 )
                 if out.returncode:
                     sys.exit(out.stderr)
                 found[name].append(json.loads(out.stdout))
-        return found
-    finally:
-        server.kill()
-        server.wait()
+    return found
 
 
 def mean_latency(options: argparse.Namespace) -> float:
     return float(options.latency * (1 + 9 * options.slow_share))
 
 
-def _on_core_1() -> None:
-    os.sched_setaffinity(0, {1})
-
-
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Our HTTP engine against bare aiohttp.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--latency", type=float, default=0.05, help="of the server, seconds")
     parser.add_argument("--slow-share", type=float, default=0.0, help="of rows, ten times slower")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[64, 256])
@@ -158,21 +173,19 @@ def main() -> None:
     if options.client:
         run_client(options)
         return
-    print("| latency | in flight | client | rows/s | of ideal | of floor | us CPU/row | peak MB |")
-    print("|---|---|---|---|---|---|---|---|")
+    head = "latency, in flight, client, rows/s, of ideal, of perfect, of floor, us CPU/row, peak MB"
+    harness.table(head.split(", "))
     for concurrency in options.concurrency:
         found = measure(options, concurrency)
         base = statistics.median(run[0] for run in found["floor"])
         for name in CLIENTS:
-            rate, cpu, peak = (
+            rate, perfect, cpu, peak = (
                 statistics.median(column) for column in zip(*found[name], strict=True)
             )
             ideal = rate * mean_latency(options) / concurrency
-            print(
-                f"| {options.latency:g} s | {concurrency} | {name} | {rate:,.0f} | {ideal:.2f} "
-                f"| {rate / base:.2f} | {cpu:.0f} | {peak:.0f} |",
-                flush=True,
-            )
+            shares = [f"{share:.2f}" for share in (ideal, perfect, rate / base)]
+            cells = [f"{options.latency:g} s", concurrency, name, f"{rate:,.0f}", *shares]
+            harness.line([*cells, f"{cpu:.0f}", f"{peak:.0f}"])
 
 
 if __name__ == "__main__":

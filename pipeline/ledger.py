@@ -4,7 +4,7 @@
 
 A line is `{"k":ID,"f":FINISH,"row":{...},"crc":CRC32}`: the id and the finish stand at fixed
 places, so that an index of a million rows needs no JSON parsing, and the checksum ends the line.
-Rows that arrive together are written and synced together (at most 50 ms or 64 rows). A process
+A row is written as it comes and synced together with others (at most 50 ms or 64 rows). A process
 always opens a new segment and never appends to an old one: no locks, and a torn tail (a kill in
 the middle of a write) can only be the last line of a file. It is skipped and counted; a bad line
 before the end is damage and is refused with its offset (`distill verify --repair`).
@@ -101,8 +101,9 @@ def scan(path: Path, start: int = 0) -> Iterator[tuple[int, bytes] | Damage]:
 class Ledger:
     """Answers of one model. Open it, ask `answered`, `append` what arrives, `close`.
 
-    `append` is durable within 50 ms, and at once after `flush`. Errors of the disk surface at the
-    next call: a full disk as `Stopped` (exit 75), a failed sync as `RunFatal`, never retried.
+    What `append` took survives a kill at once, and a loss of power within 50 ms or after `flush`.
+    Errors of the disk surface at this call or the next: a full disk as `Stopped` (exit 75), any
+    other as `RunFatal`, never retried.
     """
 
     def __init__(self, root: Path, model: str, shard: int = 0) -> None:
@@ -112,8 +113,8 @@ class Ledger:
         self.torn = 0
         self._file: int | None = None
         self._segment = -1
-        self._size = 0
-        self._pending: dict[str, tuple[Finish, bytes]] = {}  # appended, not yet on the disk
+        self._size = 0  # bytes of whole lines
+        self._pending: dict[str, tuple[Location, bytes]] = {}  # written, not yet synced
         self._failure: Exception | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -151,7 +152,7 @@ class Ledger:
         """Is there an answer that needs no asking again (anything but an ERROR row)?"""
         with self._lock:
             if (waiting := self._pending.get(request_id)) is not None:
-                return waiting[0] is not Finish.ERROR
+                return not waiting[0].error
             where = self._index.find(request_id)
         return where is not None and not where.error
 
@@ -186,8 +187,9 @@ class Ledger:
         return decode_line(line)
 
     def append(self, request: Request, generation: Generation) -> None:
-        """Queue a row for the next group write. A second row of an id takes the first one's place
-        for readers; both are kept.
+        """Write a row; it is synced with its group.
+
+        A second row of an id takes the first one's place for readers; both are kept.
         """
         line = encode_line(LedgerRow(request, generation))
         with self._lock:
@@ -195,10 +197,14 @@ class Ledger:
             if self._file is None:
                 self._open_segment()
             if request.id in self._pending:
-                self._write_pending()
-            self._pending[request.id] = generation.finish, line
+                self._sync()
+            # Written at once, for a killed process loses nothing that the kernel has; synced in
+            # groups, for that is what takes time.
+            at = Location(self._segment, self._size, generation.finish is Finish.ERROR)
+            self._write(line)
+            self._pending[request.id] = at, line
             if len(self._pending) >= GROUP_ROWS:
-                self._write_pending()
+                self._sync()
             else:
                 self._wake.set()
 
@@ -206,7 +212,7 @@ class Ledger:
         """Return once everything appended is on the disk."""
         with self._lock:
             self._raise_failure()
-            self._write_pending()
+            self._sync()
 
     def close(self) -> None:
         self._closing.set()
@@ -254,33 +260,34 @@ class Ledger:
             with self._lock:
                 if self._failure is None:
                     try:
-                        self._write_pending()
+                        self._sync()
                     except (Stopped, RunFatal):
                         return  # kept in _failure; the next append or close raises it
 
-    def _write_pending(self) -> None:
+    def _write(self, line: bytes) -> None:
+        assert self._file is not None
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            # Leave no torn line behind if the file system still lets us; if it does not, the
+            # next start cuts it off.
+            with suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise self._failed(error) from error
+        self._size += len(line)
+
+    def _sync(self) -> None:
         if not self._pending:
             return
         assert self._file is not None
-        data = memoryview(b"".join(line for _, line in self._pending.values()))
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self._file, data[written:])
-        except OSError as error:
-            # Keep the rows that fitted, and leave no torn line behind if the file system still
-            # lets us; if it does not, the next start cuts that line off.
-            whole = bytes(data[:written]).rfind(b"\n") + 1
-            with suppress(OSError):
-                os.ftruncate(self._file, self._size + whole)
-            raise self._failed(error) from error
         try:
             os.fdatasync(self._file)
         except OSError as error:
             raise self._failed(error) from error
-        for request_id, (finish, line) in self._pending.items():
-            self._index.add(request_id, Location(self._segment, self._size, finish is Finish.ERROR))
-            self._size += len(line)
+        for request_id, (at, _) in self._pending.items():
+            self._index.add(request_id, at)
         self._pending.clear()
 
     def _failed(self, error: OSError) -> Exception:

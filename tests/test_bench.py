@@ -1,0 +1,35 @@
+"""The measurements of bench/ can be repeated by anyone: each runs, small, and says its figures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "bench"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("http_engine.py --seconds 0.2 --rounds 1 --concurrency 16", "| ledger |"),
+        ("ledger_scale.py --engine 300 --ledger 2000", "| restart (index file) |"),
+        ("kills.py --rows 2000 --kills 3 --poison 2 --latency 0.2", "after 3 kills: exit code 0;"),
+        ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
+    ],
+)
+def test_a_measurement_runs(words: str, says: str, tmp_path: Path) -> None:
+    script, *options = words.split()
+    work = [] if script.startswith("http") else ["--work", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, str(BENCH / script), *options, *work],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert says in done.stdout, done.stdout
+    assert not list(tmp_path.iterdir()), "it leaves something behind"
