@@ -8,10 +8,11 @@ stage 3  evaluate   items -> Request -> MODEL (teacher | before | after) -> Gene
          score      answers -> scores
          report     scores -> a page
 
-__main__.py        the command line; the steps in order
-config.py          YAML -> typed config            records.py   every record type
-prompts.py         prompt files                    ledger.py    the store of what was paid for
-steps.py           run a step once; drift          models/      the door: open_model, generate
-constraints        verifiable instructions         stopping.py, progress.py, errors.py
+__main__.py        the command line                 flow.py      the steps in order; one at a time
+config.py          YAML -> typed config             config_file.py   the file, its lines, --set
+records.py         every record type                prompts.py   prompt files
+ledger.py          the store of what was paid for   ledger_index.py  where each id lies in it
+steps.py           run a step once; drift           models/      the door: open_model, generate
+constraints/       verifiable instructions          stopping.py, progress.py, errors.py
 stage1_generate/   stage2_train/   stage3_evaluate/   launch/   commands/
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 NAMED = 20  # failed rows that a message names
+LOCK_SECONDS = 3.0  # a process that was just killed may take a moment to be gone
 
 
 def all_steps(config: Config) -> list[Step]:
@@ -51,9 +53,11 @@ def checked_config(path: Path, overrides: Sequence[str]) -> Config:
     """The config, with everything tested that can be tested without opening a model."""
     from pipeline.stage1_generate.curate.judge import common_filters, filters_of
     from pipeline.stage1_generate.generate import check_tasks
+    from pipeline.stage3_evaluate.evaluate import check_items
 
     config = load_config(path, overrides)
     check_tasks(config)
+    check_items(config)
     for task in config.tasks:
         filters_of(config, task, common_filters(config))
     for name, teacher in config.all_teachers.items():
@@ -71,19 +75,22 @@ def run_command(
     config = checked_config(path, overrides)
     steps = all_steps(config)
     names = COMMANDS[command]
-    if redo is not None:
-        if redo not in names:
-            raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
-        redo_from(config, steps, redo)
+    if redo is not None and redo not in names:
+        raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
+    if redo == "train":
+        check_training(path, overrides)  # before the old student is gone
     code = DONE
-    with _alone(config.run_dir):
-        save_config(config, config.run_dir / "config.yaml")
+    with alone(config.run_dir):
+        if redo is not None:
+            redo_from(config, steps, redo)
         for step in steps:
             if step.name not in names:
                 continue
             if state(step) is State.DONE:
                 print(f"{step.name}: done already")
             else:
+                # Not earlier: a command that is refused must not change what the run says it is.
+                save_config(config, config.run_dir / "config.yaml")
                 print(f"{step.name}: starting", flush=True)
                 record = run_step(step)
                 print(summary(record), flush=True)
@@ -129,15 +136,20 @@ def summary(record: StepRecord) -> str:
 
 
 @contextmanager
-def _alone(run: Path) -> Iterator[None]:
+def alone(run: Path) -> Iterator[None]:
     """One process works on a run. The kernel frees the lock when the process dies, however."""
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{run}: another distill process is working on this run; wait for it, or stop it "
-                "and type the command again"
-            ) from None
+        patience = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > patience:
+                    raise UserError(
+                        f"{run}: another distill process is working on this run; wait for it, or "
+                        "stop it and type the command again"
+                    ) from None
+                time.sleep(0.1)
         yield

@@ -179,7 +179,7 @@ def test_a_gain_only_in_format_shows_no_gain_on_readable_answers() -> None:
     assert one.difference == pytest.approx(20 / 60)
     assert (one.valid_difference, one.valid_n) == (0.0, 40)
     assert (one.gained, one.gained_readable) == (20, 0)
-    assert one.verdict is Finding.DISTILLED
+    assert one.verdict is Finding.FORM
     assert "20 of them cut off or unreadable before" in one.reason
 
 

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from pipeline.models.batch_records import open_parts
 from pipeline.progress import Progress
 from pipeline.records import Request, Usage
 from pipeline.stage1_generate.generate import RUNS, requests_of, seeds_of
+from pipeline.stage3_evaluate.evaluate import questions_of
 from pipeline.steps import State, state
 
 SAMPLE = 200  # stored answers read to estimate the new ones
@@ -59,6 +61,7 @@ def plan(path: Path, overrides: Sequence[str], prompts: int, pilot: int = 0) -> 
         for i in range(3):
             costs[i] += cost_of(Usage(round(found.input[i]), round(found.output[i])), price)
         usage = Usage(usage.input + round(found.input[1]), usage.output + round(found.output[1]))
+    _add_evaluation(config, costs)
     if costs[2]:
         print(f"\ncost: {costs[1]:.4f} USD ({costs[0]:.4f} to {costs[2]:.4f})")
     print(f"tokens: about {usage.input:,} in, {usage.output:,} out\n")
@@ -145,6 +148,26 @@ def _scaled(values: np.ndarray, by: float) -> tuple[float, float, float]:
     return float(low), float(values.mean() * by), float(high)
 
 
+def _add_evaluation(config: Config, costs: list[float]) -> None:
+    """The teacher answers the evaluation's items too."""
+    if "teacher" not in config.evaluate.arms:
+        return
+    teacher = config.teacher_of(config.evaluate.teacher)
+    ledger = Ledger(RUNS, model_identity(teacher))
+    requests = [q.request(ledger.model) for q in questions_of(config, "teacher")]
+    missing = [r for r in requests if not ledger.answered(r.id)]
+    print(
+        f"evaluation: {len(requests):,} requests to the teacher "
+        f"({len(requests) - len(missing):,} in the ledger, {len(missing):,} new)"
+    )
+    characters = sum(len(m.content) for r in missing for m in r.messages)
+    tokens, most = characters / CHARACTERS_PER_TOKEN, sum(r.sampling.max_tokens for r in missing)
+    for i, share in enumerate((0.0, 0.5, 1.0)):
+        costs[i] += cost_of(Usage(round(tokens), round(share * most)), teacher.price)
+    if missing:
+        print(f"  tokens to buy: about {tokens + most / 2:,.0f} (at most {tokens + most:,.0f})")
+
+
 def _print_task(task: Task, found: Estimate) -> None:
     least = "at least " if task.accept else ""
     print(
@@ -175,7 +198,8 @@ def _print_steps(config: Config) -> None:
 
 def _print_prompts(config: Config, task: Task, n: int) -> None:
     _, requests = _all(config, task)
-    for _, request in zip(range(n), requests, strict=False):
+    firsts = (request for request in requests if request.sample_index == 0)
+    for request in islice(firsts, n):
         print(f"\n--- what the teacher is asked ({request.recipe}, {request.prompt.name}) ---")
         for message in request.messages:
             print(f"[{message.role}] {printable(message.content, 1200)}")

@@ -5,6 +5,7 @@ A step's process ends before the next begins, so its GPU memory is free. Signals
 
 from __future__ import annotations
 
+import ctypes
 import shlex
 import signal
 import subprocess
@@ -14,13 +15,13 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline import stopping
-from pipeline.config import save_config
 from pipeline.errors import DONE, FAILED
-from pipeline.flow import COMMANDS, all_steps, checked_config, redo_from
+from pipeline.flow import COMMANDS, all_steps, alone, checked_config, redo_from
 from pipeline.models.deaths import left_behind
 from pipeline.steps import State, state
 
 RUNS = Path("runs")
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def run(
@@ -36,23 +37,29 @@ def run(
     where = on or config.execution.on
     if where == "print":
         for command in _commands(until):
-            print(shlex.join(["distill", *_arguments(command, path, overrides)]))
+            extra = ["--redo", redo] if redo in COMMANDS[command] else []
+            print(shlex.join(["distill", *_arguments(command, path, overrides, *extra)]))
         return DONE
     steps = all_steps(config)
     if redo is not None:
-        redo_from(config, steps, redo)
+        # Everything that can be wrong is looked for before anything is taken away.
+        if redo in ("generate", "curate", "train"):
+            code = _start("train", path, overrides, "--check")
+            if code != DONE:
+                return code
+        with alone(config.run_dir):
+            redo_from(config, steps, redo)
     to_do = rows_failed = False
     for command in _commands(until):
         mine = [step for step in steps if step.name in COMMANDS[command]]
         # Lazily: what a later step reads is only there when the earlier ones are done.
         if all(state(step) is State.DONE for step in mine):
             continue
-        if not to_do:
-            save_config(config, config.run_dir / "config.yaml")
-            if state_or_to_do(steps, "train") is State.TO_DO and command == "generate":
-                code = _start("train", path, overrides, "--check")
-                if code != DONE:
-                    return code
+        training = state_or_to_do(steps, "train") is State.TO_DO
+        if not to_do and redo is None and training and command == "generate":
+            code = _start("train", path, overrides, "--check")
+            if code != DONE:
+                return code
         to_do = True
         code = _start(command, path, overrides)
         if code == FAILED and all(state(step) is State.DONE for step in mine):
@@ -85,10 +92,17 @@ def _arguments(command: str, path: Path, overrides: Sequence[str], *extra: str) 
     return [command, str(path), *(part for o in overrides for part in ("--set", o)), *extra]
 
 
+def _die_with_parent() -> None:
+    """kill -9 of `distill run` ends its step too: it would hold the run, unseen by anyone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _start(command: str, path: Path, overrides: Sequence[str], *extra: str) -> int:
     """Run one command in a child; hand every signal on and wait for its own clean end."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *_arguments(command, path, overrides, *extra)]
+        [sys.executable, "-m", "pipeline", *_arguments(command, path, overrides, *extra)],
+        preexec_fn=_die_with_parent,
     )
 
     asked_to_stop: list[int] = []

@@ -42,8 +42,8 @@ class Model(Protocol):
 # What each backend can return; a recipe above it is refused before anything is asked.
 GRADES = {
     "openai": Grade.TOP_LOGPROBS,
-    "vllm": Grade.PROMPT_LOGPROBS,
-    "transformers": Grade.PROMPT_LOGPROBS,
+    "vllm": Grade.TOP_LOGPROBS,
+    "transformers": Grade.TOP_LOGPROBS,
     "fake": Grade.TEXT,
 }
 

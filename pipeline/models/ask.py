@@ -25,13 +25,21 @@ def cost_of(usage: Usage, price: Price) -> float:
 
 
 class Spending:
-    """What a run has used, over all its sessions, against what it may use."""
+    """What a run has used, over all its steps and starts, against what it may use.
+
+    Only minutes are counted anew at each start of a step.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.tokens = 0
         self.usd = 0.0
         self._begin = time.monotonic()
+
+    def start_from(self, tokens: Usage, usd: float) -> None:
+        """What an earlier step of the run has used."""
+        self.tokens += tokens.input + tokens.output
+        self.usd += usd
 
     def add(self, usage: Usage, price: Price) -> None:
         self.tokens += usage.input + usage.output

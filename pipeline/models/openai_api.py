@@ -22,7 +22,6 @@ import msgspec
 from pipeline.errors import UserError
 from pipeline.models.chat_wire import BadAnswer, BadRequest, ChatEncoder, decode, to_generation
 from pipeline.models.endpoints import Endpoint
-from pipeline.models.flow import Flow
 from pipeline.models.http_errors import (
     Failure,
     Fate,
@@ -32,6 +31,7 @@ from pipeline.models.http_errors import (
     public_url,
 )
 from pipeline.models.limits import Ceilings, Window
+from pipeline.models.workers import Flow
 from pipeline.records import Generation, Grade, Request
 
 MOST_BYTES = 256 * 2**20  # of one answer; a stranger's server must not fill the memory

@@ -30,9 +30,9 @@ from pipeline.models.batch_lines import input_line, is_answer, judge_line, outpu
 from pipeline.models.batch_parts import OpenPart, OpenParts
 from pipeline.models.batch_records import Part, Phase, enough_disk
 from pipeline.models.chat_wire import BadRequest, ChatEncoder
-from pipeline.models.flow import RECENT_ROWS
 from pipeline.models.http_errors import Failure, Fate
 from pipeline.models.openai_api import OpenAIModel, Serving
+from pipeline.models.workers import RECENT_ROWS
 from pipeline.records import ErrorKind, Finish, Generation, Grade, Request
 
 MOST_TRIES = 3  # batches that a row may go through without an answer; the next run tries again

@@ -21,7 +21,7 @@ from pipeline.models.cpu import tune_cpu
 from pipeline.models.locate import Checkpoint
 from pipeline.models.reasoning import opens_reasoning, split_reasoning
 from pipeline.models.sampling_torch import pick_tokens, token_logprobs
-from pipeline.records import ErrorKind, Finish, Generation, Request, TokenLogprob, Usage
+from pipeline.records import ErrorKind, Finish, Generation, Request, Sampling, TokenLogprob, Usage
 
 WINDOW_BATCHES = 8  # requests pulled ahead, to have something to sort
 MIN_SHARED_PREFIX = 16  # tokens
@@ -103,7 +103,7 @@ class TransformersModel:
                 yield from self._decode(rows[at : at + self._batch])
 
     def _tokenize(self, request: Request) -> _Row | Generation:
-        refuse_unsupported(request)
+        refuse_unsupported(request.sampling, request.schema, f"request {request.id}")
         messages = [{"role": m.role, "content": m.content} for m in request.messages]
         try:
             prompt = self._tokenizer.apply_chat_template(
@@ -257,17 +257,16 @@ class TransformersModel:
             self._torch.cuda.empty_cache()
 
 
-def refuse_unsupported(request: Request) -> None:
+def refuse_unsupported(sampling: Sampling, schema: dict[str, Any] | None, place: str) -> None:
     """A setting that would silently do nothing here is a mistake to be told about."""
-    sampling = request.sampling
     ignored = [
         name
         for name in ("frequency_penalty", "presence_penalty", "repetition_penalty", "extra_body")
         if getattr(sampling, name)
-    ] + (["a response schema"] if request.schema else [])
+    ] + (["a response schema"] if schema else [])
     if ignored:
         raise UserError(
-            f"the transformers backend cannot honour {', '.join(ignored)}; "
+            f"{place}: the transformers backend cannot honour {', '.join(ignored)}; "
             "leave it out, or use the vllm or openai backend"
         )
 

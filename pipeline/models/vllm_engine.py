@@ -23,10 +23,10 @@ import msgspec
 
 from pipeline.errors import RunFatal, UserError
 from pipeline.models.endpoints import Endpoint
-from pipeline.models.flow import Flow
 from pipeline.models.http_errors import Failure, Fate, printable
 from pipeline.models.limits import Ceilings, Window
 from pipeline.models.reasoning import opens_reasoning, split_reasoning
+from pipeline.models.workers import Flow
 from pipeline.records import Finish, Generation, Grade, Request, Sampling, TokenLogprob, Usage
 
 MOST_LOGPROBS = 1024  # the engine's own cap is 20; soft targets want more
@@ -55,7 +55,7 @@ class VLLMModel:
     an engine option that does not exist and `RunFatal` when the engine cannot start or dies.
     """
 
-    grade = Grade.PROMPT_LOGPROBS
+    grade = Grade.TOP_LOGPROBS
 
     def __init__(
         self,

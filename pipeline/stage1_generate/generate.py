@@ -19,6 +19,7 @@ from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import grade_of, model_identity, open_model
 from pipeline.models.ask import Spending, ask, cost_of
+from pipeline.models.transformers_local import refuse_unsupported
 from pipeline.progress import Progress
 from pipeline.prompts import load_prompt
 from pipeline.records import (
@@ -91,8 +92,13 @@ def check_tasks(config: Config) -> None:
                 f"backend {config.teacher_of(task.teacher).backend} gives {has} "
                 "(docs/teachers.md lists what each backend returns)"
             )
-        for prompt in (task.teacher_prompt, task.student_prompt):
-            load_prompt(prompt)
+        showing = load_prompt(task.student_prompt)
+        if task.seeds.dataset is None:  # a hub's dataset is not fetched for this
+            first = next(seeds_of(config, task))
+            recipe.requests(first, load_prompt(task.teacher_prompt))
+            recipe.example(first, Generation("", "an answer", Finish.STOP), showing)
+        if config.teacher_of(task.teacher).backend == "transformers":
+            refuse_unsupported(config.sampling_of(task), task.response_schema, place)
 
 
 def _asked_settings(config: Config, task: Task) -> dict[str, Any]:
@@ -184,16 +190,8 @@ def generate(config: Config) -> StepResult:
     seeds = _write_seeds(config)
     # From here on seeds are read from that file: they need no place in memory.
     spending = Spending(config.budget)
-    jobs = [
-        Job(
-            config,
-            name,
-            teacher,
-            [t for t in config.tasks if config.teacher_of(t.teacher) is teacher],
-        )
-        for name, teacher in config.all_teachers.items()
-    ]
-    new = sum(_ask_teacher(job, spending) for job in jobs if job.tasks)
+    jobs = _jobs(config)
+    new = sum(_ask_teacher(job, spending) for job in jobs)
     tally = Tally()
     write_jsonl(
         config.run_dir / "1_generations.jsonl",

@@ -50,7 +50,8 @@ class Acceptance:
         self.seen += 1
         self.passed += kept
         if not kept:
-            self._reasons[task] = f"{verdict.filter}: {verdict.reason}"
+            text = settled.generation.text
+            self._reasons[task] = f"{verdict.filter}: {verdict.reason} ({text[:300]!r})"
         if settled.request.schema is not None:
             self._with_schema += 1
             self._off_schema += verdict.filter == "schema"
@@ -79,8 +80,8 @@ class Acceptance:
             self.collapsed = (
                 f"task {task}: {share:.1%} of the last {RECENT} answers passed the filters"
                 f"{earlier}; the last one dropped: {self._reasons[task]}. Paused before more is "
-                "spent; every answer is stored. `distill show` prints dropped rows. Run the same "
-                "command again to go on all the same, or set budget.min_acceptance to 0"
+                "spent; every answer is stored. Run the same command again to go on all the "
+                "same, or set budget.min_acceptance to 0"
             )
 
 

@@ -63,6 +63,10 @@ def train_arguments(config: Config, output: Path) -> Any:
     if on_cpu:
         # TRL's defaults (bf16, checkpointing) were measured 3.5 times slower on a CPU.
         defaults |= {"bf16": False, "gradient_checkpointing": False, "use_cpu": True}
+    if "output_dir" in config.train.sft:
+        raise UserError(
+            f"train.sft.output_dir: the student goes to {config.run_dir}/4_student; leave it out"
+        )
     settings = defaults | config.train.sft | {"output_dir": str(output)}
     try:
         return SFTConfig(**settings)
@@ -96,7 +100,27 @@ def check(config: Config) -> None:
     """Find mistakes in `train:` and `student:` before the teacher is paid for anything."""
     train_arguments(config, config.run_dir / "4_student.partial")
     lora_config(config)
-    local_checkpoint(config.student.model, config.student.revision, config.student.serving)
+    checkpoint = local_checkpoint(
+        config.student.model, config.student.revision, config.student.serving
+    )
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        # A hub's model is only known to exist, and to need no code of its own, once it is asked.
+        options = {"revision": checkpoint.revision, "trust_remote_code": False}
+        if config.student.serving.trust_remote_code:
+            options["trust_remote_code"] = True
+        AutoConfig.from_pretrained(checkpoint.source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"student.model {config.student.model!r} cannot be opened: {error}"
+        ) from None
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f"student.model {config.student.model!r} has no chat template; take an "
+            "instruction-tuned model"
+        )
 
 
 def train(config: Config) -> StepResult:

@@ -14,20 +14,21 @@ from typing import Any
 
 import msgspec
 
-from pipeline.config import Arm, Config, ModelConfig
+from pipeline.config import Arm, Budget, Config, ModelConfig, Price
+from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity, open_model
 from pipeline.models.ask import Spending, ask, cost_of
 from pipeline.progress import Progress
 from pipeline.prompts import load_prompt
-from pipeline.records import Answer, Usage, read_jsonl, write_jsonl
+from pipeline.records import Answer, ErrorKind, Finish, Seed, Usage, read_jsonl, write_jsonl
 from pipeline.stage1_generate.generate import RUNS
 from pipeline.stage3_evaluate import chain_of_thought, in_context, instruction_following
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
-from pipeline.stage3_evaluate.items import item_sources
+from pipeline.stage3_evaluate.items import item_sources, load_items, named_sources
 from pipeline.stage3_evaluate.questions import Question
 from pipeline.stage3_evaluate.score import score
-from pipeline.steps import Step, StepResult
+from pipeline.steps import Step, StepResult, records
 
 ABILITIES: dict[str, ModuleType] = {
     "in_context": in_context,
@@ -110,6 +111,36 @@ def _report(run: Path) -> StepResult:
     return StepResult()
 
 
+def check_items(config: Config) -> None:
+    """Everything about the evaluation's items that can be wrong before anything is asked."""
+    evaluate = config.evaluate
+    for ability, name, _ in named_sources(evaluate):
+        for item in load_items(config, ability, name):
+            lacks = [what for what, has in NEEDED[ability].items() if not has(item)]
+            if lacks:
+                raise UserError(
+                    f"evaluate.{ability}, {name}: item {item.id} ({item.origin}) has no "
+                    f"{' and no '.join(lacks)}; every item of this ability needs one"
+                )
+    if evaluate.in_context is not None and not evaluate.in_context.shots:
+        raise UserError("evaluate.in_context.shots is empty; give numbers, as in [0, 2, 8]")
+    arms: list[Arm] = ["teacher", "before"]
+    for arm in arms:
+        for _ in questions_of(config, arm):  # renders every prompt
+            pass
+
+
+NEEDED: dict[str, dict[str, Callable[[Seed], bool]]] = {
+    "in_context": {
+        "answer": lambda item: item.reference is not None,
+        "labels": lambda item: bool(item.fields.get("labels")),
+        "shots": lambda item: isinstance(item.fields.get("shots"), list),
+    },
+    "chain_of_thought": {"answer": lambda item: bool(item.reference)},
+    "instruction_following": {"constraints": lambda item: bool(item.constraints)},
+}
+
+
 def questions_of(config: Config, arm: Arm) -> Iterator[Question]:
     for ability in config.evaluate.abilities:
         yield from ABILITIES[ability].questions(config, arm)
@@ -120,11 +151,15 @@ def run_arms(config: Config) -> StepResult:
     partial = config.run_dir / "5_answers.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    # The budget is for what the teacher is paid; students cost no one anything by the token.
+    # The budget is for what the teacher is paid, here and while it generated.
+    before = records(config.run_dir).get("generate")
     spending = Spending(config.budget)
+    if before is not None:
+        spending.start_from(before.tokens, before.cost_usd or 0.0)
     usage, cost, asked = Usage(), 0.0, 0
+    failed: list[str] = []
     for arm in config.evaluate.arms:
-        answers, spent, new = _run_arm(config, arm, spending)
+        answers, spent, new = _run_arm(config, arm, spending, failed)
         for ability in config.evaluate.abilities:
             rows = [a for a in answers if a.ability == ability]
             write_jsonl(partial / arm / f"{ability}.jsonl", rows)
@@ -135,15 +170,28 @@ def run_arms(config: Config) -> StepResult:
     final = config.run_dir / "5_answers"
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
-    return StepResult(counts={"new": asked}, tokens=usage, cost_usd=round(cost, 6))
+    return StepResult(
+        counts={"new": asked} | ({"errors": len(failed)} if failed else {}),
+        tokens=usage,
+        cost_usd=round(cost, 6),
+        notes={"failed_requests": failed} if failed else {},
+    )
 
 
-def _run_arm(config: Config, arm: Arm, spending: Spending) -> tuple[list[Answer], Usage, int]:
-    """(answers, token use of all of them, how many were asked now)."""
+def _run_arm(
+    config: Config, arm: Arm, spending: Spending, failed: list[str]
+) -> tuple[list[Answer], Usage, int]:
+    """(answers, token use of all of them, how many were asked now).
+
+    A failed row is no wrong answer: one that may work later stops the step, one that never will
+    is left out of every score and goes to `failed`.
+    """
     chosen = arm_model(config, arm)
     model = model_identity(chosen)
     questions = [(q, q.request(model)) for q in questions_of(config, arm)]
     price = config.teacher_of(config.evaluate.teacher).price
+    if arm != "teacher":  # a student costs no one anything by the token
+        spending, price = Spending(Budget()), Price()
     with Ledger(RUNS, model) as ledger:
         progress = Progress(
             f"testing {arm}", len(questions), seconds=config.execution.progress_seconds
@@ -165,6 +213,14 @@ def _run_arm(config: Config, arm: Arm, spending: Spending) -> tuple[list[Answer]
         for question, request in questions:
             row = ledger.get(request.id)
             assert row is not None, request.id
+            if row.generation.finish is Finish.ERROR:
+                if row.generation.error_kind is ErrorKind.TRANSIENT:
+                    raise Stopped(
+                        f"{arm}: a request failed for now ({row.generation.error}); all other "
+                        "answers are stored. Run the same command again to ask what is missing"
+                    )
+                failed.append(f"{request.id} ({arm}, {question.item.id}): {row.generation.error}")
+                continue
             read: Callable[..., Answer] = ABILITIES[question.ability].read
             answers.append(read(question, row.generation, arm))
             spent = row.generation.usage

@@ -86,6 +86,7 @@ class Chart(msgspec.Struct, frozen=True):
 
 _VERDICTS = {
     Finding.DISTILLED: "distilled",
+    Finding.FORM: "answers in the asked form now, no more is shown",
     Finding.HARMED: "harmed",
     Finding.INCONCLUSIVE: "without a clear change",
 }

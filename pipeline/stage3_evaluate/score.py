@@ -28,12 +28,14 @@ from pipeline.stage3_evaluate.metrics import (
 from pipeline.stage3_evaluate.statistics import Gap, GapRecovered
 
 ALPHA = 0.05
+FORM_SHARE = 0.1  # fewer of the gained items than this were answered readably before
 
 
 class Finding(StrEnum):
     """What a comparison of after with before comes to."""
 
     DISTILLED = "distilled"
+    FORM = "form only"  # better, on items that before had not answered readably
     HARMED = "harmed"
     INCONCLUSIVE = "inconclusive"
 
@@ -202,7 +204,11 @@ def _verdict(found: Comparison) -> tuple[Finding, str]:
         # A student that only learned to answer in the form that is read must not look wiser.
         unread = found.gained - found.gained_readable
         form = f" ({unread} of them cut off or unreadable before)" if unread else ""
-        return Finding.DISTILLED, f"better on {found.gained} items{form}, worse on {found.lost}"
+        only = found.gained_readable < FORM_SHARE * found.gained
+        return (
+            Finding.FORM if only else Finding.DISTILLED,
+            f"better on {found.gained} items{form}, worse on {found.lost}",
+        )
     if found.p_adjusted < ALPHA and found.high < 0:
         return Finding.HARMED, f"worse on {found.lost} items, better on {found.gained}"
     if max(found.before, found.after) <= 0.02:
