@@ -17,7 +17,8 @@ def answer(request):
     text = request.messages[-1].content
     a, b = map(int, re.findall(r"\\d+", text)[:2])
     if (a, b) == {numbers} and {broken}:
-        return Generation(request.id, "", Finish.ERROR, error="no luck", error_kind=ErrorKind.{kind})
+        kind = ErrorKind.{kind}
+        return Generation(request.id, "", Finish.ERROR, error="no luck", error_kind=kind)
     return f"The answer is {{a + b}}."
 """
 
