@@ -242,6 +242,32 @@ def test_a_budget_stops_the_run_and_a_larger_one_goes_on(project: Project) -> No
     assert len(project.asked()) == 36 == len(set(project.asked()))
 
 
+def test_a_wrong_answer_does_not_make_a_right_one_its_duplicate(project: Project) -> None:
+    # Both say the same; the first was cut off, and is dropped for it.
+    (project.folder / "teacher.py").write_text(
+        "from pipeline.records import Finish, Generation\n"
+        "def answer(request):\n"
+        "    cut = request.sample_index == 0\n"
+        "    finish = Finish.LENGTH if cut else Finish.STOP\n"
+        "    return Generation(request.id, 'The answer is 3.', finish)\n"
+    )
+    project.edit(
+        tasks__0__filters=[{"finish": {}}],
+        tasks__0__samples=2,
+        curate__filters=[{"exact_duplicates": {}}, {"empty": {}}],
+    )
+    up_to_curation(project)
+    assert {row["filter"] for row in project.rows("2_dropped.jsonl")} == {"finish"}
+    assert len(project.rows("2_kept.jsonl")) == 12
+    funnel = json.loads((project.run / "2_funnel.json").read_text())
+    assert [(stage["filter"], stage["in"]) for stage in funnel["stages"]] == [
+        ("empty", 24),
+        ("finish", 24),
+        ("contamination", 12),
+        ("exact_duplicates", 12),
+    ]
+
+
 def test_training_items_that_are_evaluated_are_dropped(project: Project) -> None:
     rows = (project.folder / "seeds.jsonl").read_text().splitlines()
     stolen = (project.folder / "eval.jsonl").read_text().splitlines()[0]

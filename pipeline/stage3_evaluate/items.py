@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from pipeline.config import Config, Evaluate, SeedSource
 from pipeline.records import Seed
@@ -35,11 +34,7 @@ def load_items(config: Config, ability: str, name: str) -> list[Seed]:
     raise KeyError((ability, name))
 
 
-def evaluation_texts(config: Config) -> Iterator[tuple[str, str]]:
-    """(item id, its text) of every item, and of every shot of an in-context item."""
+def evaluation_items(config: Config) -> Iterator[Seed]:
+    """Every item of every set, for the contamination check."""
     for ability, name, _ in named_sources(config.evaluate):
-        for item in load_items(config, ability, name):
-            yield item.id, str(item.fields["question"])
-            shots: list[dict[str, Any]] = item.fields.get("shots") or []
-            if shots:
-                yield item.id, " ".join(f"{s['text']} {s['label']}" for s in shots)
+        yield from load_items(config, ability, name)

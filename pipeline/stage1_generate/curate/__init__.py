@@ -2,11 +2,12 @@
 
     validity.py       finish, empty, length, repetition, refusal
     correctness.py    answer (against the reference), constraints (verified), schema
-    duplicates.py     exact_duplicates
     contamination.py  overlap with the evaluation's items
+    duplicates.py     exact_duplicates
 
 A filter is made from its settings (`length(max_tokens=512)`) and called with a `Candidate`.
-run.py applies them in the order of the config. Nothing here ever asks a model.
+run.py applies the common ones in the order of the config, then the task's own, then contamination,
+and exact_duplicates last of all. Nothing here ever asks a model.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
         "answer": correctness.answer,
         "constraints": correctness.constraints,
         "schema": correctness.schema,
-        "exact_duplicates": duplicates.exact_duplicates,
+        "exact_duplicates": duplicates.ExactDuplicates,
     }
     if name not in known:
         raise UserError(f"{place}: filter {name!r} is not known; allowed: {', '.join(known)}")

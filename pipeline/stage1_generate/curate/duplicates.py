@@ -6,28 +6,36 @@ import hashlib
 import unicodedata
 
 from pipeline.records import Example, Verdict
-from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
-from pipeline.stage1_generate.curate.validity import words
+from pipeline.stage1_generate.curate import Candidate, drop, keep
 
 
-def normalised(example: Example) -> str:
-    """Prompt and completion without case, spacing, punctuation and Unicode variants."""
-    texts = [m.content for m in (*example.prompt, *example.completion)]
-    return "\n".join(" ".join(words(unicodedata.normalize("NFKC", text))) or text for text in texts)
+def identity(example: Example) -> bytes:
+    """16 bytes, the same for equal rows.
 
-
-def exact_duplicates() -> Filter:
-    """Keep the first of the rows whose normalised prompt and completion are equal.
-
-    Memory: 16 bytes of digest a row (and Python's set around it).
+    Compared as written, but for spacing around a text and Unicode's composed forms: case and
+    punctuation may be the very thing that a constraint or a sum asks for.
     """
-    seen: set[bytes] = set()
+    texts = [
+        (m.role, unicodedata.normalize("NFC", m.content.strip()))
+        for m in (*example.prompt, *example.completion)
+    ]
+    return hashlib.blake2b(repr(texts).encode(), digest_size=16).digest()
 
-    def check(row: Candidate) -> Verdict:
-        key = hashlib.blake2b(normalised(row.example).encode(), digest_size=16).digest()
-        if key in seen:
+
+class ExactDuplicates:
+    """Keep the first of the rows whose prompt and completion are equal.
+
+    Runs after every other filter, wherever the config names it: a row that is dropped for another
+    reason must not make a good one its duplicate. Memory: 16 bytes a row (and Python's set around
+    it).
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+
+    def __call__(self, row: Candidate) -> Verdict:
+        key = identity(row.example)
+        if key in self._seen:
             return drop("exact_duplicates", "same prompt and completion as an earlier row")
-        seen.add(key)
+        self._seen.add(key)
         return keep("exact_duplicates")
-
-    return check

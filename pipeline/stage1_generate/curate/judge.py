@@ -13,9 +13,10 @@ from pipeline.prompts import load_prompt
 from pipeline.records import Decision, Example, Generation, Request, Seed, Verdict
 from pipeline.stage1_generate.curate import Candidate, Filter, make_filter
 from pipeline.stage1_generate.curate.contamination import contamination
+from pipeline.stage1_generate.curate.duplicates import ExactDuplicates
 from pipeline.stage1_generate.recipes import recipe_named
 from pipeline.stage1_generate.seeds import load_seeds
-from pipeline.stage3_evaluate.items import evaluation_texts
+from pipeline.stage3_evaluate.items import evaluation_items
 
 
 class Stage(msgspec.Struct):
@@ -25,13 +26,20 @@ class Stage(msgspec.Struct):
     reasons: dict[str, int] = {}
 
 
-def filters_of(config: Config, task: Task, common: list[Filter]) -> list[Filter]:
-    """The common filters, shared by all tasks, then the task's own."""
+def filters_of(
+    config: Config, task: Task, common: list[Filter], against: Filter | None = None
+) -> list[Filter]:
+    """The common filters, shared by all tasks, the task's own, `against` (contamination).
+
+    Duplicates are looked for last: an answer that another filter drops must not make a good one
+    its duplicate.
+    """
     place = f"tasks.{task.name}.filters"
     if task.response_schema is not None:
         common = [*common, make_filter("schema", {}, place)]
     own = [make_filter(n, s, place) for entry in task.filters for n, s in entry.items()]
-    return [*common, *own]
+    every = [*common, *own, *([against] if against else [])]
+    return sorted(every, key=lambda check: isinstance(check, ExactDuplicates))
 
 
 def common_filters(config: Config) -> list[Filter]:
@@ -41,11 +49,11 @@ def common_filters(config: Config) -> list[Filter]:
 
 def contamination_filter(config: Config) -> Filter | None:
     settings = config.curate.contamination
-    items = list(evaluation_texts(config)) if settings.against == "evaluation" else []
+    items = list(evaluation_items(config)) if settings.against == "evaluation" else []
     for path in settings.files:
         source = config.tasks[0].seeds.model_validate({"path": path})
         for seed in load_seeds(source, "contamination", config.seed):
-            items.append((f"{path} {seed.id}", str(seed.fields["question"])))
+            items.append(msgspec.structs.replace(seed, id=f"{path} {seed.id}"))
     return contamination(items, settings.ngram) if items else None
 
 

@@ -36,6 +36,11 @@ from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.items import item_sources
 from pipeline.steps import Step, StepResult
 
+# Raised with every change of what curation keeps from the same answers and settings.
+# 2: duplicates come last and are compared as written; episodes and short items count as
+# contamination.
+CURATION_VERSION = 2
+
 
 class Dropped(msgspec.Struct, frozen=True):
     """A line of 2_dropped.jsonl."""
@@ -82,6 +87,7 @@ def step(config: Config) -> Step:
         name="curate",
         run=run,
         settings={
+            "version": CURATION_VERSION,
             "seed": config.seed,
             "filters": config.curate.filters,
             "contamination": against.model_dump(mode="json") | {"items": evaluated},
@@ -111,8 +117,8 @@ def step(config: Config) -> Step:
 
 def curate(config: Config) -> StepResult:
     common = common_filters(config)
-    filters = {task.name: filters_of(config, task, common) for task in config.tasks}
     against = contamination_filter(config)
+    filters = {task.name: filters_of(config, task, common, against) for task in config.tasks}
     funnel = _empty_funnel(config, against is not None)
     stages = {stage.filter: stage for stage in funnel.stages}
     run = config.run_dir
@@ -132,8 +138,7 @@ def curate(config: Config) -> StepResult:
             usage = row.generation.usage
             counts.tokens += usage.input + usage.output
             counts.usd += cost_of(usage, config.teacher_of(task.teacher).price)
-            every = [*filters[task.name], *([against] if against else [])]
-            verdict = judge(row, every, stages)
+            verdict = judge(row, filters[task.name], stages)
             if verdict.decision is Decision.KEEP:
                 kept.append(row.example)
                 counts.kept += 1
@@ -179,7 +184,9 @@ def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
     names += ["schema" for task in config.tasks if task.response_schema is not None]
     names += [name for task in config.tasks for entry in task.filters for name in entry]
     names += ["contamination"] if contaminated else []
-    stages = [Stage(name, reasons={}) for name in Counter(names)]
+    # As filters_of orders them.
+    ordered = sorted(Counter(names), key=lambda name: name == "exact_duplicates")
+    stages = [Stage(name, reasons={}) for name in ordered]
     by_task = {t.name: Yield() for t in config.tasks}
     return Funnel(0, 0, stages, 0, by_task)
 
