@@ -166,6 +166,12 @@ Seeds = Annotated[SeedSource, BeforeValidator(_seed_source)]
 def _one_key(value: dict[str, Any]) -> dict[str, Any]:
     if len(value) != 1:
         raise ValueError(f"a filter is one `name: {{settings}}`; seen: {sorted(value)}")
+    for name, settings in value.items():
+        if not isinstance(settings, dict | None):
+            raise ValueError(
+                f"the settings of {name} are a table, as in {{length: {{max_tokens: 512}}}}; "
+                f"seen: {settings!r}"
+            )
     return {k: v or {} for k, v in value.items()}
 
 

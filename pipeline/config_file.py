@@ -23,7 +23,7 @@ def load_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         raise UserError(f"{path}: no such file; the configs that ship are in configs/")
     try:
         tree = YAML().load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2024-13-45
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of keys; seen: {type(tree).__name__}")
@@ -49,8 +49,6 @@ def _plain(node: Any, place: Location, lines: dict[Location, int]) -> Any:
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
     """`train.sft.learning_rate=1e-4`; a list item goes by its number or its `name`."""
-    from ruamel.yaml import YAML
-
     path, equals, text = override.partition("=")
     keys = path.split(".")
     if not equals or not all(keys):
@@ -60,7 +58,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         where = ".".join(keys[: i + 1])
         if isinstance(node, list):
             names = [v.get("name") if isinstance(v, dict) else None for v in node]
-            index = names.index(key) if key in names else int(key) if key.isdigit() else len(node)
+            index = names.index(key) if key in names else int(key) if key.isdecimal() else len(node)
             if index >= len(node):
                 raise UserError(
                     f"--set {where}: no such item; seen {len(node)} items, names {names}"
@@ -71,11 +69,25 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         else:
             raise UserError(f"--set {where}: {'.'.join(keys[:i])} is a plain value, not a table")
         if i == len(keys) - 1:
-            node[key_or_index] = _plain(YAML().load(text), (), {}) if text else None
+            node[key_or_index] = _value(override, text)
         else:
             if isinstance(node, dict) and node.get(key) is None:
                 node[key] = {}
             node = node[key_or_index]
+
+
+def _value(override: str, text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return _plain(YAML().load(text), (), {}) if text else None
+    except (YAMLError, ValueError) as error:
+        why = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(
+            f"--set {override}: the value is not valid YAML ({why}); write it as in a config, "
+            "within quotes for the shell: --set 'teacher.sampling={temperature: 0.7}'"
+        ) from None
 
 
 def dump_yaml(value: dict[str, Any], path: Path) -> None:

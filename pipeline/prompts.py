@@ -9,16 +9,20 @@ variable that a seed does not have is an error which lists what there is.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from pipeline.config_file import load_yaml
 from pipeline.errors import UserError
 from pipeline.records import Message, PromptRef, digest
+
+# What an expression of a template raises on a value that it was not written for.
+_OF_EXPRESSIONS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 
 
 class Shot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +60,7 @@ def load_prompt(path: str) -> Prompt:
         for template in (text.system, text.user):
             tree = _environment().parse(template or "")
             variables |= meta.find_undeclared_variables(tree)
+            _compiled(template or "")  # finds unknown filters
     except msgspec.ValidationError as error:
         raise UserError(
             f"{path}: {error}; a prompt has system, shots or shots_from, user"
@@ -75,13 +80,13 @@ def render(prompt: Prompt, fields: Mapping[str, Any]) -> tuple[Message, ...]:
         )
     messages = []
     if prompt.text.system is not None:
-        messages.append(Message("system", _fill(prompt.text.system, fields)))
+        messages.append(Message("system", _fill(prompt, "system", fields)))
     shots: tuple[Shot, ...] = prompt.text.shots
     if prompt.text.shots_from:
         shots = _shots_of(fields[prompt.text.shots_from], prompt)
     for shot in shots:
         messages += [Message("user", shot.user), Message("assistant", shot.assistant)]
-    messages.append(Message("user", _fill(prompt.text.user, fields)))
+    messages.append(Message("user", _fill(prompt, "user", fields)))
     return tuple(messages)
 
 
@@ -98,8 +103,20 @@ def _shots_of(found: Any, prompt: Prompt) -> tuple[Shot, ...]:
         ) from None
 
 
-def _fill(template: str, fields: Mapping[str, Any]) -> str:
-    return str(_compiled(template).render(fields)).strip()
+def _fill(prompt: Prompt, part: Literal["system", "user"], fields: Mapping[str, Any]) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(_compiled(getattr(prompt.text, part)).render(fields)).strip()
+    except (TemplateError, *_OF_EXPRESSIONS) as error:
+        # Jinja puts a frame of the template, with its line, into the traceback.
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == "<template>"]
+        line = f"line {lines[-1]} of " if lines else ""
+        raise UserError(
+            f"{prompt.ref.name}: {line}`{part}` cannot be filled in: {error}; this seed has: "
+            f"{', '.join(sorted(fields))}. Correct the template, or give every seed what it uses"
+        ) from None
 
 
 @lru_cache(maxsize=256)

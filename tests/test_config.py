@@ -29,6 +29,16 @@ from tests.project import Project
         ({"tasks__0__teacher_prompt": "gone.yaml"}, ["gone.yaml", "no such prompt"]),
         ({"tasks__0__filters": [{"lenght": {}}]}, ["tasks.sums.filters", "lenght", "length"]),
         ({"curate__filters": [{"length": {"max": 3}}]}, ["length", "'max'", "max_tokens"]),
+        ({"curate__filters": [{"length": 5}]}, ["curate.filters.0", "length", "table", "5"]),
+        (
+            {"curate__filters": [{"length": {"max_tokens": "lots"}}]},
+            ["curate.filters.length.max_tokens", "int", "'lots'"],
+        ),
+        (
+            {"tasks__0__filters": [{"repetition": {"max_share": "a"}}]},
+            ["tasks.sums.filters.repetition.max_share", "float", "'a'"],
+        ),
+        ({"curate__filters": [{"finish": {"allow": 3}}]}, ["finish.allow", "seen: 3"]),
         ({"evaluate__arms": ["teacher", "during"]}, ["evaluate.arms.1", "during", "after"]),
         ({"evaluate__abilities": ["in_context"]}, ["in_context", "quickstart.yaml"]),
         ({"execution": {"shards": 0}}, ["execution.shards", "0"]),
@@ -73,6 +83,15 @@ def test_an_override_reaches_lists_by_number_and_by_name(project: Project) -> No
 def test_an_override_that_fits_nowhere_is_refused(project: Project, wrong: str) -> None:
     with pytest.raises(UserError, match="--set"):
         load_config(project.config, [wrong])
+
+
+@pytest.mark.parametrize("wrong", ["teacher.sampling={temperature", "name=2024-13-45", "name=[a"])
+def test_an_override_that_is_no_yaml_is_shown_with_one_that_is(
+    project: Project, wrong: str
+) -> None:
+    ended = project.call("plan", "config.yaml", "--set", wrong)
+    assert ended.returncode == 2
+    assert wrong in ended.stderr and "--set 'teacher.sampling=" in ended.stderr
 
 
 def test_yaml_reads_exponents_as_numbers_and_on_as_a_key(project: Project) -> None:
@@ -130,6 +149,50 @@ def test_a_prompt_that_uses_what_seeds_lack_says_what_they_have(project: Project
     ended = project.call("generate", "config.yaml")
     assert ended.returncode == 2
     assert "topic" in ended.stderr and "question" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ question.foo.bar }}",
+        "{{ question + 1 }}",
+        "{{ 1 / (question | int) }}",
+        "{{ question.__class__.mro() }}",
+    ],
+)
+def test_an_expression_that_fails_on_a_seed_names_the_prompt_its_line_and_the_fields(
+    project: Project, template: str
+) -> None:
+    (project.folder / "ask.yaml").write_text(f"user: |\n  Work it out.\n  {template}\n")
+    ended = project.call("generate", "config.yaml")
+    assert ended.returncode == 2, ended.stderr
+    for said in ("ask.yaml", "line 2 of `user`", "this seed has: ", "question"):
+        assert said in ended.stderr
+
+
+def test_a_template_with_an_unknown_filter_is_refused_before_anything_is_asked(
+    project: Project,
+) -> None:
+    (project.folder / "show.yaml").write_text("user: '{{ question | shout }}'\n")
+    ended = project.call("generate", "config.yaml")
+    assert ended.returncode == 2 and "show.yaml" in ended.stderr and "shout" in ended.stderr
+    assert project.asked() == []
+
+
+@pytest.mark.parametrize("shots", [[], ["two"], [-1], 3])
+def test_shots_to_show_are_a_list_of_whole_numbers(project: Project, shots: Any) -> None:
+    project.edit(tasks__0__recipe="in_context", tasks__0__options={"shots": shots})
+    ended = project.call("generate", "config.yaml")
+    assert ended.returncode == 2, ended.stderr
+    assert "tasks.sums.options.shots" in ended.stderr and repr(shots) in ended.stderr
+
+
+@pytest.mark.parametrize("code", ["x = 1\ndef answer(:", "x = 1\n1 / 0", "x = 1\nimport nowhere"])
+def test_a_script_that_does_not_run_is_named_with_its_line(project: Project, code: str) -> None:
+    (project.folder / "teacher.py").write_text(code)
+    ended = project.call("generate", "config.yaml")
+    assert ended.returncode == 2, ended.stderr
+    assert "teacher.py:2" in ended.stderr
 
 
 def test_help_answers_in_under_a_second_and_loads_no_heavy_library(project: Project) -> None:

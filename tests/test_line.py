@@ -268,6 +268,24 @@ def test_a_wrong_answer_does_not_make_a_right_one_its_duplicate(project: Project
     ]
 
 
+@pytest.mark.parametrize("share", [0.999, 0.5])
+def test_a_large_share_for_validation_leaves_rows_to_train_on(
+    project: Project, share: float
+) -> None:
+    project.edit(curate__validation_share=share)
+    up_to_curation(project)
+    from datasets import load_dataset
+
+    data = load_dataset(str(project.run / "3_dataset"))
+    assert len(data["train"]) >= 1 and len(data["validation"]) >= 1
+    assert not set(data["train"]["seed_id"]) & set(data["validation"]["seed_id"])
+
+
+def test_the_dataset_card_counts_in_whole_numbers(finished: Project) -> None:
+    card = (finished.run / "3_dataset" / "README.md").read_text()
+    assert "| sums | 12 | 12 | " in card
+
+
 def test_training_items_that_are_evaluated_are_dropped(project: Project) -> None:
     rows = (project.folder / "seeds.jsonl").read_text().splitlines()
     stolen = (project.folder / "eval.jsonl").read_text().splitlines()[0]

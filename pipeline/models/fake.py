@@ -8,8 +8,10 @@ may take the process down with it.
 from __future__ import annotations
 
 import runpy
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.records import ErrorKind, Finish, Generation, Request, Usage
@@ -25,7 +27,7 @@ class FakeModel:
         if script is not None:
             if not Path(script).is_file():
                 raise UserError(f"serving.script: no such file: {script}")
-            module = runpy.run_path(script)
+            module = _run(script)
             answer = module.get("answer")
             self.in_process = bool(module.get("in_process"))
             if not callable(answer):
@@ -52,6 +54,21 @@ class FakeModel:
 
     def close(self) -> None:
         pass
+
+
+def _run(script: str) -> dict[str, Any]:
+    try:
+        return runpy.run_path(script)
+    except Exception as error:  # the user's own code: whatever it raises is in that file
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == script]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        place = f"{script}:{line}" if line else script
+        why = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise UserError(
+            f"serving.script: {place}: {type(error).__name__}: {why}; correct the file and type "
+            "the command again"
+        ) from None
 
 
 def _words(request: Request) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,17 @@ if TYPE_CHECKING:
     from pipeline.stage1_generate.curate.run import Funnel
 
 
-def in_validation(example: Example, share: float, seed: int) -> bool:
-    """Decided by the seed's id alone, so adding rows never moves a row to the other side."""
-    key = digest([seed, example.meta["task"], example.meta["seed_id"]], 8)
-    return int(key, 16) < share * 16**8
+def in_validation(examples: Iterable[Example], share: float, seed: int) -> list[bool]:
+    """Decided by each seed's id alone, so adding rows never moves a row to the other side.
+
+    Where that leaves nothing to train on, the rows of one seed are trained on all the same.
+    """
+    places = [
+        int(digest([seed, example.meta["task"], example.meta["seed_id"]], 8), 16)
+        for example in examples
+    ]
+    last = max(places, default=0)
+    return [place < min(share * 16**8, last) for place in places]
 
 
 def write_dataset(config: Config, kept: list[Example], funnel: Funnel) -> None:
@@ -33,7 +41,7 @@ def write_dataset(config: Config, kept: list[Example], funnel: Funnel) -> None:
 
     share = config.curate.validation_share
     table = pd.DataFrame([_row(example) for example in kept])
-    validation = pd.Series([in_validation(e, share, config.seed) for e in kept])
+    validation = pd.Series(in_validation(kept, share, config.seed))
     splits = {"train": table[~validation], "validation": table[validation]}
     splits = {name: rows.reset_index(drop=True) for name, rows in splits.items() if len(rows)}
     folder = config.run_dir / "3_dataset"
@@ -64,7 +72,7 @@ def _row(example: Example) -> dict[str, Any]:
 def _card(config: Config, funnel: Funnel, splits: dict[str, int], by_task: Any) -> str:
     files = "\n".join(f"  - split: {s}\n    path: {s}-*.parquet" for s in splits)
     tasks = "\n".join(
-        f"| {name} | {row.rows} | {row.seeds} | {row.characters:.0f} |"
+        f"| {name} | {int(row.rows)} | {int(row.seeds)} | {row.characters:.0f} |"
         for name, row in by_task.iterrows()
     )
     asked = "\n".join(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 
@@ -65,6 +65,12 @@ def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
         raise UserError(
             f"{place}.{name}: unknown setting {wrong[0]!r}; allowed: {', '.join(allowed) or 'none'}"
         )
+    hints = get_type_hints(known[name])
+    for key, value in settings.items():
+        try:
+            msgspec.convert(value, hints[key])
+        except msgspec.ValidationError as error:
+            raise UserError(f"{place}.{name}.{key}: {error}; seen: {value!r}") from None
     try:
         return known[name](**settings)
     except (TypeError, ValueError) as error:

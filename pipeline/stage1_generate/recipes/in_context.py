@@ -23,6 +23,12 @@ GRADE = Grade.TEXT
 
 def prepare(seed: Seed, number: int, shots: list[int]) -> Seed:
     """Give a seed the number of shots its student will see: `shots` of the options, in turn."""
+    fine = isinstance(shots, list) and all(type(k) is int and k >= 0 for k in shots)
+    if not fine or not shots:
+        raise UserError(
+            f"tasks.{seed.task}.options.shots: a list of at least one whole number from 0, as in "
+            f"[2, 4, 8]; seen: {shots!r}"
+        )
     fields = seed.fields | {"student_shots": shots[number % len(shots)]}
     return msgspec.structs.replace(seed, fields=fields)
 
