@@ -8,8 +8,10 @@ Options of other libraries (`train.sft`, `train.lora`, `serving.engine`) are han
 from __future__ import annotations
 
 import difflib
+import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +34,9 @@ Backend = Literal["openai", "vllm", "transformers", "fake"]
 Ability = Literal["in_context", "chain_of_thought", "instruction_following"]
 Arm = Literal["teacher", "before", "after"]
 
+RESERVED = ("ledger", "models")  # folders in runs/ that are no run
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -45,8 +50,21 @@ def _check_sampling(value: dict[str, Any]) -> dict[str, Any]:
         msgspec.convert(value, Sampling)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
+    for key, (fine, allowed) in _RANGES.items():
+        seen = value.get(key)
+        if seen is not None and not fine(seen):
+            raise ValueError(f"{key} is {allowed}; seen: {seen!r}")
     return value
 
+
+# Comparisons that a NaN fails.
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "temperature": (lambda x: 0 <= x < math.inf, "a number from 0 (always the likeliest token)"),
+    "top_p": (lambda x: 0 < x <= 1, "a number above 0 and up to 1 (1: all tokens)"),
+    "max_tokens": (lambda x: x >= 1, "a whole number from 1"),
+    "logprobs": (lambda x: x >= 0, "a whole number from 0 (0: of the sampled token only)"),
+    "top_k": (lambda x: x >= 1 or x == -1, "a whole number from 1, or -1 for all tokens"),
+}
 
 SamplingDict = Annotated[dict[str, Any], AfterValidator(_check_sampling)]
 
@@ -85,6 +103,24 @@ class Serving(Strict):
     engine: dict[str, Any] = {}  # vllm: any field of AsyncEngineArgs
     script: str | None = None  # fake backend: a Python file with `answer(request) -> str`
     batch: Batch | None = None  # openai backend: through the provider's batch API
+
+    # Messages about these two never show what was seen: it may be a password or a key. (At a
+    # field's own validator the value would be shown; the whole table is not.)
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Serving:
+        urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url or []
+        if any("@" in url.rpartition("://")[2].partition("/")[0] for url in urls):
+            raise ValueError(
+                "base_url: holds a user name or a password, which the saved config would hold "
+                "too; take it out, and name the environment variable of a key in api_key_env"
+            )
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            raise ValueError(
+                "api_key_env: is not the name of an environment variable (letters, digits and _, "
+                "as in OPENAI_API_KEY); if it is the key itself, type `export OPENAI_API_KEY=...` "
+                "with it, and write api_key_env: OPENAI_API_KEY here"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_provider(self) -> Serving:
@@ -326,8 +362,16 @@ class Execution(Strict):
     probe_every: int | None = Field(1000, ge=1)  # rows between probes of a hosted teacher
 
 
+def _not_reserved(name: str) -> str:
+    if name.lower() in RESERVED:
+        raise ValueError(f"runs/{name} is where all runs keep their {name}; take another name")
+    return name
+
+
 class Config(Strict):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Annotated[str, AfterValidator(_not_reserved)] = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
     seed: int = 0
     teacher: Teacher | None = None
     teachers: dict[str, Teacher] | None = None

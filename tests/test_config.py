@@ -43,6 +43,15 @@ from tests.project import Project
         ({"evaluate__abilities": ["in_context"]}, ["in_context", "quickstart.yaml"]),
         ({"execution": {"shards": 0}}, ["execution.shards", "0"]),
         ({"student": {}}, ["student.model", "missing"]),
+        ({"name": "ledger"}, ["name", "runs/ledger", "another name"]),
+        ({"name": "models"}, ["name", "runs/models", "another name"]),
+        ({"teacher__sampling": {"temperature": -0.1}}, ["teacher.sampling", "temperature", "-0.1"]),
+        ({"teacher__sampling": {"temperature": float("nan")}}, ["temperature", "nan"]),
+        ({"teacher__sampling": {"top_p": 0}}, ["teacher.sampling", "top_p", "above 0"]),
+        ({"teacher__sampling": {"top_p": 1.5}}, ["teacher.sampling", "top_p", "1.5"]),
+        ({"tasks__0__sampling": {"max_tokens": 0}}, ["tasks.0.sampling", "max_tokens", "from 1"]),
+        ({"teacher__sampling": {"logprobs": -1}}, ["teacher.sampling", "logprobs", "from 0"]),
+        ({"evaluate__sampling": {"top_k": 0}}, ["evaluate.sampling", "top_k", "-1 for all"]),
         ({"name": "../up"}, ["name", "../up"]),
         (
             {"teacher__backend": "openai", "teacher__serving": {"api_key_env": "NO_SUCH_KEY"}},
@@ -123,6 +132,26 @@ def test_a_key_never_reaches_the_saved_config(
     assert "very-secret-value" not in saved and "TEACHER_KEY" in saved
 
 
+@pytest.mark.parametrize(
+    ("serving", "said"),
+    [
+        ({"base_url": "http://me:hidden-word@host/v1"}, "base_url"),
+        ({"base_url": ["http://host/v1", "https://hidden-word@host:8000"]}, "base_url"),
+        ({"base_url": "me:hidden-word@host/v1"}, "base_url"),
+        ({"api_key_env": "sk-hidden-word"}, "api_key_env"),
+        ({"api_key_env": "hidden-word\n"}, "api_key_env"),
+    ],
+)
+def test_a_secret_in_the_config_is_refused_and_never_shown(
+    project: Project, serving: dict[str, Any], said: str
+) -> None:
+    project.edit(teacher__backend="openai", teacher__serving=serving)
+    ended = project.call("run", "config.yaml")
+    assert ended.returncode == 2 and f"teacher.serving: {said}" in ended.stderr, ended.stderr
+    assert "hidden" not in ended.stderr + ended.stdout
+    assert not project.run.exists()
+
+
 def seeds_file(*lines: str) -> Callable[[Project], None]:
     return lambda project: (project.folder / "seeds.jsonl").write_text("\n".join(lines))  # type: ignore[func-returns-value]
 
@@ -135,6 +164,14 @@ def seeds_file(*lines: str) -> Callable[[Project], None]:
         (['{"id": "a", "title": "x"}'], "question"),
         (["[1, 2]"], ":1"),
         ([""], "no seeds"),
+        (
+            ['{"question": "x"}', '{"question": "y", "constraints": [{"type": "no_coma"}]}'],
+            ":2: constraint type 'no_coma' is unknown",
+        ),
+        (
+            ['{"question": "x", "constraints": [{"type": "max_words", "params": {"count": 0}}]}'],
+            ":1: constraint 'max_words': count: 0",
+        ),
     ],
 )
 def test_a_broken_seed_file_names_its_line(project: Project, lines: list[str], said: str) -> None:

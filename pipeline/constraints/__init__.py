@@ -32,6 +32,7 @@ __all__ = [
     "follows_strict",
     "languages",
     "loose_variants",
+    "require_known",
     "types",
 ]
 
@@ -60,6 +61,11 @@ def families() -> dict[str, tuple[str, ...]]:
 def languages(type_name: str) -> tuple[str, ...]:
     """The languages in which a type can be asked for: "en", or "en" and "zh"."""
     return tuple(_kind(type_name).wordings)
+
+
+def require_known(constraint: Constraint) -> None:
+    """Raise `UserError` for an unknown type or parameters that the type does not take."""
+    require_valid(_kind(constraint.type), constraint.params)
 
 
 def check(constraint: Constraint, text: str) -> Check:

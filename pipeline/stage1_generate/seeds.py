@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from pipeline.config import SeedSource
+from pipeline.constraints import require_known
 from pipeline.errors import UserError
 from pipeline.records import Constraint, Seed, digest
 
@@ -114,10 +115,14 @@ def _seed(row: dict[str, Any], task: str, place: str) -> Seed:
     fields.setdefault("question", row[asked[0]])
     try:
         constraints = msgspec.convert(row.get("constraints") or [], tuple[Constraint, ...])
+        for constraint in constraints:  # now, and not at the first answer that was paid for
+            require_known(constraint)
     except msgspec.ValidationError as error:
         raise UserError(
             f"{place}: constraints: {error}; write [{{type: ..., params: {{...}}}}]"
         ) from None
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
     answer = row.get("answer")
     return Seed(
         id=str(row["id"]) if row.get("id") not in (None, "") else digest(row, 16),
