@@ -66,6 +66,7 @@ class StepRecord(msgspec.Struct, frozen=True):
     git_commit: str | None
     machine: str
     notes: dict[str, Any] = {}
+    outputs: dict[str, FileStamp] = {}  # for `distill verify`; empty in records from before it
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -87,7 +88,13 @@ class State(StrEnum):
 def records(run: Path) -> dict[str, StepRecord]:
     """The finished steps of a run, by name."""
     path = run / "steps.jsonl"
-    return {r.step: r for r in read_jsonl(path, StepRecord)} if path.is_file() else {}
+    try:
+        return {r.step: r for r in read_jsonl(path, StepRecord)} if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(
+            f"{error}: this record of a finished step is damaged; delete the line. The same "
+            "command then does its step again, from the answers that are stored"
+        ) from None
 
 
 def state(step: Step) -> State:
@@ -139,6 +146,7 @@ def run_step(step: Step) -> StepRecord:
         git_commit=_git_commit(),
         machine=f"{platform.machine()}, {os.cpu_count()} cores, {_memory_gb()} GB",
         notes=result.notes,
+        outputs={str(path): stamp_of(path) for path in step.outputs},
     )
     kept = [r for r in records(step.run).values() if r.step != step.name]
     write_jsonl(step.run / "steps.jsonl", [*kept, record])

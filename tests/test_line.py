@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -125,14 +127,90 @@ def test_status_show_and_verify_work_on_the_run(finished: Project) -> None:
     assert unknown.returncode == 2 and "small" in unknown.stderr
 
 
-def test_verify_sees_a_changed_file(finished: Project, tmp_path: Path) -> None:
-    import shutil
-
-    copy = Project(Path(shutil.copytree(finished.folder, tmp_path / "copy")), finished.model)
-    path = copy.run / "2_dropped.jsonl"
+def without_first_line(path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def edited(path: Path) -> None:
+    path.write_text(path.read_text().replace("pears", "plums"))
+
+
+def holed(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[100:200] = bytes(100)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("2_dropped.jsonl", without_first_line),
+        ("2_dropped.jsonl", Path.unlink),
+        ("0_seeds.jsonl", cut),
+        ("1_generations.jsonl", cut),
+        ("steps.jsonl", cut),
+        ("2_kept.jsonl", cut),
+        ("2_kept.jsonl", edited),
+        ("3_dataset/train-00000-of-00001.parquet", cut),
+        ("3_dataset/train-00000-of-00001.parquet", holed),
+        ("3_dataset/train-00000-of-00001.parquet", Path.unlink),
+        ("4_student/README.md", Path.unlink),
+        ("6_scores.json", cut),
+    ],
+)
+def test_verify_names_a_damaged_file_and_what_to_type(
+    finished: Project, tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    copy = Project(Path(shutil.copytree(finished.folder, tmp_path / "copy")), finished.model)
+    damage(copy.run / name)
     ended = copy.call("verify", "small")
-    assert ended.returncode == 1 and "2_dropped" in ended.stdout
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    bad = [line for line in ended.stdout.splitlines() if line.startswith("bad: ")]
+    assert any(name.split("/")[0] in line for line in bad), ended.stdout
+    assert "distill run runs/small/config.yaml --redo" in ended.stdout
+
+
+def test_a_damaged_record_of_a_step_says_how_to_go_on(project: Project) -> None:
+    up_to_curation(project)
+    cut(project.run / "steps.jsonl")
+    for words in (("curate", "config.yaml"), ("status", "small")):
+        ended = project.call(*words)
+        assert ended.returncode == 2 and "steps.jsonl:2" in ended.stderr, ended.stderr
+    without_last = (project.run / "steps.jsonl").read_text().splitlines(keepends=True)[:-1]
+    (project.run / "steps.jsonl").write_text("".join(without_last))
+    assert project.call("curate", "config.yaml").returncode == 0
+    assert project.call("verify", "small").returncode == 0
+
+
+def test_rows_that_verify_sets_aside_are_asked_again_by_the_command_it_names(
+    project: Project,
+) -> None:
+    up_to_curation(project)
+    (segment,) = (project.folder / "runs" / "ledger").glob("*/*.jsonl")
+    edited(segment)
+    asked = len(project.asked())
+    found = project.call("verify", "small")
+    assert found.returncode == 1 and "distill verify small --repair" in found.stdout
+    repaired = project.call("verify", "small", "--repair")
+    assert "distill run runs/small/config.yaml --redo generate" in repaired.stdout
+    generate(project, "--redo", "generate")
+    assert len(project.asked()) == asked + 36
+    assert project.call("curate", "config.yaml").returncode == 0
+    assert project.call("verify", "small").returncode == 0
+
+
+def test_an_answer_that_two_runs_bought_at_once_is_a_note(project: Project) -> None:
+    up_to_curation(project)
+    (segment,) = (project.folder / "runs" / "ledger").glob("*/*.jsonl")
+    again = segment.with_name(segment.name.replace("-0", "-9", 1))
+    again.write_text(segment.read_text().splitlines(keepends=True)[0])
+    ended = project.call("verify", "small")
+    assert ended.returncode == 0, ended.stdout
+    assert "note: " in ended.stdout and "1 ids have more than one answer" in ended.stdout
 
 
 def generate(project: Project, *words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -14,24 +15,35 @@ from pipeline.ledger import Damage, Ledger, decode_line, ledger_folder, repair, 
 from pipeline.models import model_identity
 from pipeline.records import Example, Finish, Seed, read_jsonl, request_id
 from pipeline.stage1_generate.curate.run import Dropped
-from pipeline.stage1_generate.dataset import dataset_files
 from pipeline.stage1_generate.generate import RUNS, UsedRow
 from pipeline.stage3_evaluate.evaluate import arm_model
-from pipeline.steps import records, stamp_of
+from pipeline.steps import FileStamp, StepRecord, stamp_of
+
+REPAIRABLE = ("checksum", "torn")  # what `repair` finds by itself
+NAMED = 10  # of problems that one cause gives many times
+
+T = TypeVar("T")
 
 
 def verify(name: str, repairing: bool) -> int:
     run = run_folder(name)
     config = run_config(run)
+    again = f"distill run {run / 'config.yaml'} --redo"
     problems: list[str] = []
     for folder in _ledgers(config, run):
-        problems += _check_ledger(folder, repairing)
-    if not problems:
+        problems += _check_ledger(folder, repairing, again)
+    damaged = bool(problems)  # then the ledger cannot be opened for the checks of the run
+    if not damaged:
         problems += _check_run(run)
     for problem in problems:
         print(f"bad: {problem}")
-    if problems and not repairing:
-        print("`distill verify RUN --repair` sets damaged rows aside; they are then asked again")
+    if damaged and not repairing:
+        print(f"`distill verify {run.name} --repair` sets damaged rows aside")
+    elif problems:
+        print(
+            f"`{again} STEP` makes the files of a step and of all that follow it again; "
+            "answers that are stored are not bought a second time"
+        )
     print("verified: everything is whole" if not problems else f"{len(problems)} problems")
     return FAILED if problems else DONE
 
@@ -44,8 +56,8 @@ def _ledgers(config: Config, run: Path) -> list[Path]:
     return [f for m in sorted(models) if (f := ledger_folder(RUNS, m)).is_dir()]
 
 
-def _check_ledger(folder: Path, repairing: bool) -> list[str]:
-    """Each line's checksum and that its id is the hash of its request; one answer an id."""
+def _check_ledger(folder: Path, repairing: bool, again: str) -> list[str]:
+    """Each line's checksum and that its id is the hash of its request."""
     problems: list[str] = []
     rows = errors = torn = 0
     answers: Counter[str] = Counter()
@@ -70,53 +82,107 @@ def _check_ledger(folder: Path, repairing: bool) -> list[str]:
             rows += 1
             errors += row.generation.finish is Finish.ERROR
             answers[asked.id] += row.generation.finish is not Finish.ERROR
-        if repairing and damaged:
+        if repairing and any(d.reason in REPAIRABLE for d in damaged):
             count, aside = repair(path)
-            print(f"{path}: {count} bad lines set aside in {aside}")
-        else:
-            problems += [f"{d.path} at byte {d.offset}: {d.reason}" for d in damaged]
-    twice = [key for key, n in answers.items() if n > 1]
-    problems += [f"{folder}: {key} has {answers[key]} answers" for key in twice[:10]]
+            print(
+                f"{path}: {count} bad lines set aside in {aside}; ask them again: {again} generate"
+            )
+            damaged = [d for d in damaged if d.reason not in REPAIRABLE]
+        problems += [f"{d.path} at byte {d.offset}: {d.reason}" for d in damaged]
     print(f"{folder}: {rows:,} rows, {errors} of them errors, {torn} torn tails")
+    if twice := sum(n > 1 for n in answers.values()):
+        # Two runs that share a teacher may ask the same at once: paid twice, and nothing is wrong.
+        print(f"note: {folder}: {twice} ids have more than one answer; the last one is used")
     return problems
 
 
 def _check_run(run: Path) -> list[str]:
-    """The run's own files: whole, consistent with each other and with the ledger."""
+    """The run's own files: whole, as their step left them, consistent with the ledger."""
     problems: list[str] = []
-    done = records(run)
-    ledgers: dict[str, Ledger] = {}
-    if "generate" in done:
-        seeds = {(s.task, s.id) for s in read_jsonl(run / "0_seeds.jsonl", Seed)}
-        used = list(read_jsonl(run / "1_generations.jsonl", UsedRow))
-        for row in used:
-            ledger = ledgers.setdefault(row.model, Ledger(RUNS, row.model))
-            if ledger.get(row.request_id) is None:
-                problems.append(f"1_generations.jsonl: the ledger lacks {row.request_id}")
-            if (row.task, row.seed_id) not in seeds:
-                problems.append(f"1_generations.jsonl: unknown seed {row.seed_id}")
-        if "curate" in done:
-            problems += _check_curated(run, used)
+    steps_file = run / "steps.jsonl"
+    found = _read(steps_file, StepRecord, problems) if steps_file.is_file() else []
+    done = {record.step: record for record in found or []}
+    # A record that cannot be read leaves open whether its step is done: look at what is there.
+    if "generate" in done or (found is None and (run / "1_generations.jsonl").is_file()):
+        used = _check_generated(run, problems)
+        if "curate" in done or (found is None and (run / "2_kept.jsonl").is_file()):
+            _check_curated(run, used, problems)
     for record in done.values():
-        for name, stamp in record.inputs.items():
-            if stamp_of(Path(name)).sha256 != stamp.sha256:
-                problems.append(f"{name} is not what step {record.step} read")
+        for word, stamps in (("wrote", record.outputs), ("read", record.inputs)):
+            for name, stamp in stamps.items():
+                if not _unchanged(name, stamp) and not any(name in p for p in problems):
+                    problems.append(f"{name} is not what step {record.step} {word}")
     print(f"{run}: {len(done)} finished steps looked at")
     return problems
 
 
-def _check_curated(run: Path, used: list[UsedRow]) -> list[str]:
-    from datasets import disable_progress_bars, load_dataset
+def _check_generated(run: Path, problems: list[str]) -> list[UsedRow] | None:
+    seeds = _read(run / "0_seeds.jsonl", Seed, problems)
+    known = None if seeds is None else {(s.task, s.id) for s in seeds}
+    used = _read(run / "1_generations.jsonl", UsedRow, problems)
+    ledgers: dict[str, Ledger] = {}
+    lacking: list[str] = []
+    unknown: list[str] = []
+    for row in used or []:
+        ledger = ledgers.setdefault(row.model, Ledger(RUNS, row.model))
+        if ledger.get(row.request_id) is None:
+            lacking.append(f"1_generations.jsonl: the ledger lacks {row.request_id}")
+        if known is not None and (row.task, row.seed_id) not in known:
+            unknown.append(f"1_generations.jsonl: unknown seed {row.seed_id}")
+    for many in (lacking, unknown):
+        problems += many[:NAMED]
+        if (others := len(many) - NAMED) > 0:
+            problems.append(f"1_generations.jsonl: {others} more like this")
+    if lacking:
+        config = run / "config.yaml"
+        print(f"what the ledger lacks is asked again by: distill run {config} --redo generate")
+    return used
 
-    disable_progress_bars()
 
-    kept = [s for e in read_jsonl(run / "2_kept.jsonl", Example) for s in e.source]
-    dropped = [d.request_id for d in read_jsonl(run / "2_dropped.jsonl", Dropped)]
-    problems = []
-    if sorted(kept + dropped) != sorted(row.request_id for row in used):
-        problems.append("2_kept.jsonl and 2_dropped.jsonl do not hold every used row once")
-    data = load_dataset("parquet", data_files=dataset_files(run / "3_dataset"))
-    rows = sum(len(split) for split in data.values())
-    if rows != len(kept):
-        problems.append(f"3_dataset has {rows} rows, 2_kept.jsonl {len(kept)}")
-    return problems
+def _check_curated(run: Path, used: list[UsedRow] | None, problems: list[str]) -> None:
+    examples = _read(run / "2_kept.jsonl", Example, problems)
+    dropped = _read(run / "2_dropped.jsonl", Dropped, problems)
+    rows = _dataset_rows(run / "3_dataset", problems)
+    if examples is None:
+        return
+    kept = [source for example in examples for source in example.source]
+    if used is not None and dropped is not None:
+        judged = sorted(kept + [row.request_id for row in dropped])
+        if judged != sorted(row.request_id for row in used):
+            problems.append("2_kept.jsonl and 2_dropped.jsonl do not hold every used row once")
+    if rows is not None and rows != len(examples):
+        problems.append(f"3_dataset has {rows} rows, 2_kept.jsonl {len(examples)}")
+
+
+def _dataset_rows(folder: Path, problems: list[str]) -> int | None:
+    """Read whole, page by page: a footer alone would not tell of a hole in the middle."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = 0
+    before = len(problems)
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            rows += pyarrow.parquet.read_table(path).num_rows
+        except (OSError, pyarrow.ArrowException) as error:
+            problems.append(f"{path} is not whole parquet: {' '.join(str(error).split())}")
+    return rows if len(problems) == before else None
+
+
+def _read(path: Path, kind: type[T], problems: list[str]) -> list[T] | None:
+    """The records of a file; None, and a problem, where it is gone or cut."""
+    try:
+        return list(read_jsonl(path, kind))
+    except FileNotFoundError:
+        problems.append(f"{path} is not there")
+    except (OSError, ValueError) as error:
+        problems.append(str(error))
+    return None
+
+
+def _unchanged(name: str, stamp: FileStamp) -> bool:
+    # Nothing is taken from size and time, as the steps do: that is what is to be proven.
+    try:
+        return stamp_of(Path(name)).sha256 == stamp.sha256
+    except OSError:
+        return False
