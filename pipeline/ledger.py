@@ -16,7 +16,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -313,16 +313,20 @@ def _make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
-def repair(path: Path) -> tuple[int, Path | None]:
+def repair(path: Path, also: Collection[int] = ()) -> tuple[int, Path | None]:
     """Set the bad lines of a segment aside, into `<segment>.damaged`; return how many and where.
+
+    `also`: offsets of lines that are bad in spite of a right checksum.
 
     The good lines are rewritten under a temporary name and renamed, so a kill loses nothing.
     """
     good: list[bytes] = []
     bad: list[bytes] = []
+    offset = 0
     for line in path.read_bytes().split(b"\n"):
         if line:
-            (good if check_line(line) else bad).append(line)
+            (good if check_line(line) and offset not in also else bad).append(line)
+        offset += len(line) + 1
     if not bad:
         return 0, None
     aside = path.with_suffix(".damaged")

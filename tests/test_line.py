@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.project import Project, make_project, write_seeds
 
@@ -200,6 +201,24 @@ def test_rows_that_verify_sets_aside_are_asked_again_by_the_command_it_names(
     generate(project, "--redo", "generate")
     assert len(project.asked()) == asked + 36
     assert project.call("curate", "config.yaml").returncode == 0
+    assert project.call("verify", "small").returncode == 0
+
+
+def test_a_row_whose_id_is_not_its_requests_is_set_aside_and_asked_again(project: Project) -> None:
+    from pipeline.ledger import decode_line, encode_line
+
+    up_to_curation(project)
+    (segment,) = (project.folder / "runs" / "ledger").glob("*/*.jsonl")
+    first, *others = segment.read_bytes().splitlines(keepends=True)
+    row = decode_line(first.removesuffix(b"\n"))
+    forged = structs.replace(row, request=structs.replace(row.request, sample_index=77))
+    segment.write_bytes(encode_line(forged) + b"".join(others))
+    found = project.call("verify", "small")
+    assert found.returncode == 1 and "the id is not the hash of the request" in found.stdout
+    repaired = project.call("verify", "small", "--repair")
+    assert "1 bad lines set aside" in repaired.stdout
+    generate(project, "--redo", "generate")
+    assert project.asked()[36:] == [row.request.id]
     assert project.call("verify", "small").returncode == 0
 
 

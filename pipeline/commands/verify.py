@@ -19,7 +19,6 @@ from pipeline.stage1_generate.generate import RUNS, UsedRow
 from pipeline.stage3_evaluate.evaluate import arm_model
 from pipeline.steps import FileStamp, StepRecord, stamp_of
 
-REPAIRABLE = ("checksum", "torn")  # what `repair` finds by itself
 NAMED = 10  # of problems that one cause gives many times
 
 T = TypeVar("T")
@@ -37,7 +36,7 @@ def verify(name: str, repairing: bool) -> int:
         problems += _check_run(run)
     for problem in problems:
         print(f"bad: {problem}")
-    if damaged and not repairing:
+    if damaged:
         print(f"`distill verify {run.name} --repair` sets damaged rows aside")
     elif problems:
         print(
@@ -82,13 +81,12 @@ def _check_ledger(folder: Path, repairing: bool, again: str) -> list[str]:
             rows += 1
             errors += row.generation.finish is Finish.ERROR
             answers[asked.id] += row.generation.finish is not Finish.ERROR
-        if repairing and any(d.reason in REPAIRABLE for d in damaged):
-            count, aside = repair(path)
-            print(
-                f"{path}: {count} bad lines set aside in {aside}; ask them again: {again} generate"
-            )
-            damaged = [d for d in damaged if d.reason not in REPAIRABLE]
-        problems += [f"{d.path} at byte {d.offset}: {d.reason}" for d in damaged]
+        if repairing and damaged:
+            count, aside = repair(path, {d.offset for d in damaged})
+            print(f"{path}: {count} bad lines set aside in {aside}")
+            print(f"they are asked again by: {again} generate")
+        else:
+            problems += [f"{d.path} at byte {d.offset}: {d.reason}" for d in damaged]
     print(f"{folder}: {rows:,} rows, {errors} of them errors, {torn} torn tails")
     if twice := sum(n > 1 for n in answers.values()):
         # Two runs that share a teacher may ask the same at once: paid twice, and nothing is wrong.
