@@ -52,6 +52,13 @@ def test_a_nasty_answer_is_read_as_its_label_says(row: dict[str, str]) -> None:
         "<think>" * 10_000,
         "\x00\ud800\ue000\ue001\ue002" * 100,
         "The answer is one " + "hundred " * 5000,
+        "The answer is 7 or 8 " * 5000,
+        "the answer is 1 of 2 = " * 5000,
+        "1 000 " * 16_000,
+        "the sum of 5 and 7 " * 5000,
+        "check: 5 " * 10_000,
+        "3万" * 30_000,
+        "三分之" * 30_000,
     ],
     ids=lambda text: text[:16].encode("unicode_escape").decode(),
 )

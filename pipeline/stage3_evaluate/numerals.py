@@ -37,7 +37,7 @@ _PUNCTUATION = str.maketrans(
         "⁄": "/", "\u200b": "", "\u2060": "", "\ufeff": "",
     }
 )  # fmt: skip
-_THIN_SPACES = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_GROUPS = re.compile(r"(?<!\d)[1-9]\d{0,2}([ \u00a0\u2009\u202f'’_])\d{3}(?:\1\d{3})*(?!\d)")
 _THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _OPEN_THINKING = re.compile(r"<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
 _TEMPLATE = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|think|answer|b|strong|br|p)\s*/?>", re.I)
@@ -56,17 +56,27 @@ def strip_markup(text: str, *, cut: bool) -> str:
         text = _OPEN_THINKING.sub("", text)
     text = _CALCULATOR.sub("", _TEMPLATE.sub(" ", text))
     text = _unicode_numbers(text.translate(_PUNCTUATION))
+    text = re.sub(r"~~[^~\n]{1,80}~~", " ", text)  # struck out: the model took it back
     text = re.sub(r"\*\*|__|`+|~~", "", text)
     text = re.sub(r"(?<![\w*\d])\*(?=\S)([^*\n]{1,80}?)(?<=\S)\*(?![\w*])", r"\1", text)
     return re.sub(r"^[ \t]*>+[ \t]?", "", text, flags=re.MULTILINE)
 
 
 def _unicode_numbers(text: str) -> str:
-    """ASCII for digits of every script, "1/2" for "½"; superscripts go ("m²")."""
+    """ASCII for digits of every script, "1/2" for "½", "5^2" for "5²"; "m²" loses its "²"."""
     if text.isascii():
         return text
     out: list[str] = []
+    previous, power = "", False
     for character in text:
+        raised = unicodedata.decomposition(character).startswith("<super>")
+        power = raised and (power or previous.isdecimal())
+        if power:
+            caret = "" if out[-1][0] == "^" or not previous.isdecimal() else "^"
+            out.append(f"{caret}{unicodedata.normalize('NFKC', character)}")
+            previous = character
+            continue
+        previous = character
         category = unicodedata.category(character)
         if category == "Nd":
             out.append(str(unicodedata.digit(character)))
@@ -87,14 +97,77 @@ def clean(text: str, *, cut: bool) -> str:
     """`strip_markup`, then plain forms for LaTeX, then masks over what is no quantity."""
     text = strip_markup(text, cut=cut)
     text = re.sub(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}", _box, text)
-    text = re.sub(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}", r" \1/\2", text)
+    text = _FRACTION.sub(_fraction, text)
+    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text)
     text = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}", r" \1 ", text)
-    text = text.replace("{,}", ",").replace("\\times", "×").replace("\\cdot", "·")
-    text = re.sub(r"(?<=\d)\\[,!;](?=\d)", "", text)
+    text = (
+        text.replace("{,}", ",").replace("\\times", "×").replace("\\cdot", "·").replace("\\pm", "±")
+    )
+    text = re.sub(r"(?<=\d)\\(?:[,!;](?=\d)| (?=\d{3}(?!\d)))", "", text)
     text = re.sub(r"\\([$%#&,!;:])", lambda match: match[1] if match[1] in "$%#" else " ", text)
     text = re.sub(r"\\[()\[\]]|\$\$|\\(?:quad|left|right|approx|implies|Rightarrow)\b", " ", text)
-    text = _THIN_SPACES.sub("", text)
+    # The dot of an abbreviation ends no sentence.
+    text = re.sub(r"\b(i\.e|e\.g|Mrs?|Ms|Dr|vs|approx)\.", r"\1", text, flags=re.IGNORECASE)
+    text = _plain_forms(_GROUPS.sub(_join_groups, text))
     return _NO_QUANTITY.sub(_hide, text)
+
+
+_FRACTION = re.compile(r"(-\s*)?\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)\s*(\d))")
+
+
+def _fraction(match: re.Match[str]) -> str:
+    """The space keeps the whole of "2\\frac{1}{2}" apart; a sign must touch its number."""
+    sign = "-" if match[1] else " "
+    return f"{sign}{match[2] or match[4]}/{match[3] or match[5]}"
+
+
+_TIMES_TEN = re.compile(
+    r"(?<![\w.])(\d{1,20}(?:\.\d{1,20})?)\s?[×x*·]\s?10\s?\^\s?\{?\s?([+-]?\d{1,2})(?!\d)\s?\}?"
+)
+_POWER_OF_TEN = re.compile(r"(?<![\w.^{}×·*])(?<![×·*]\s)10\^\{?(-?\d{1,2})(?![\d^])\}?")
+_CENTS = re.compile(
+    r"(?<![\d.,])(?:\$\s?(\d{1,9})|(\d{1,9})\s+dollars?),?\s+(?:and\s+)?(\d{1,2})\s+cents?\b",
+    re.IGNORECASE,
+)
+_EURO_AFTER = re.compile(
+    r"(?<![\d.,])(\d{1,3}(?:\.\d{3}){1,4}|\d{1,9}),(\d\d)(?=\s?(?:€|EUR\b|euros?\b))"
+)
+_EURO_BEFORE = re.compile(r"€\s?(\d{1,3}(?:\.\d{3}){1,4}|\d{1,9}),(\d\d)(?![\d,])")
+_SHORT_SCALE = re.compile(
+    r"(?<=[$€£])(\d{1,9}(?:\.\d{1,6})?)(k|M|mn|B|bn)\b(?!\s?[$=+*/^-])", re.IGNORECASE
+)
+_SHORT = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion"}
+
+
+def _plain_forms(text: str) -> str:
+    """Decimals for "3 × 10^4", "12 dollars and 50 cents", "€12,50", "$1.2M", "3元5角", "3分之2"."""
+    text = _POWER_OF_TEN.sub(r"1e\1", _TIMES_TEN.sub(r"\1e\2", text))
+    text = _CENTS.sub(lambda match: f"${match[1] or match[2]}.{match[3]:0>2}", text)
+    for euros in (_EURO_AFTER, _EURO_BEFORE):
+        text = euros.sub(lambda match: f"{match[1].replace('.', '')}.{match[2]}", text)
+    text = _SHORT_SCALE.sub(lambda match: f"{match[1]} {_SHORT[match[2].casefold()]}", text)
+    text = re.sub(r"(?<![\d.])(\d{1,9})元(\d)角(?:(\d)分)?", r"\1.\2\3元", text)
+    text = re.sub(r"百分之(?=-?\d)", "", text)
+    text = re.sub(r"(?<![\d.])(\d{1,9})分之(\d{1,9})(?![\d.])", r"\2/\1", text)
+    return re.sub(r"(?<![\d.])(\d{1,9})个半(?!个)", r"\1.5个", text)
+
+
+def _join_groups(match: re.Match[str]) -> str:
+    """One number of "1 000 000"; two numbers stay two: "day 1 200 people", "10 20 300"."""
+    joined = re.sub(r"[^\d]", "", match.group())
+    if match[1] != " ":
+        return joined
+    before = match.string[max(0, match.start() - 20) : match.start()]
+    after = match.string[match.end() : match.end() + 20]
+    groups = match.group().split(" ")
+    if _NO_GROUP_BEFORE.search(before) or _NO_GROUP_AFTER.match(after):
+        return match.group()
+    if len(groups) == 2 and (re.search(r"\d[,;]\s?$", before) or re.match(r"[,;]\s?\d", after)):
+        return match.group()
+    rounded = all(group[0] != "0" and group[-1] == "0" for group in groups)
+    if len(groups) > 2 and len(groups[0]) == 3 and rounded:
+        return match.group()  # "100 200 300"
+    return joined
 
 
 def _box(match: re.Match[str]) -> str:
@@ -108,6 +181,16 @@ def _hide(match: re.Match[str]) -> str:
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?"
     r"|Sep(?:t(?:ember)?)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
+)
+_NO_GROUP_BEFORE = re.compile(
+    r"\d\s$|[.:/^]$|\b(?:day|step|question|problem|case|option|room|page|chapter|grade|year|round"
+    rf"|week|team|group|level|part|figure|table|no\.|{_MONTH})\.?\s?#?$",
+    re.IGNORECASE,
+)
+_NO_GROUP_AFTER = re.compile(
+    r"\s\d|[/:^]\d|-[A-Za-z]"
+    r"|\s?(?:ml|g|kg|mm|cm|l|w)\s(?:bottle|bag|can|pack|box|jar|piece|stick|bulb|carton)",
+    re.IGNORECASE,
 )
 _NO_QUANTITY = re.compile(
     r"(?<![\d.])\d{1,2}:\d{2}(?::\d{2})?(?![\d])"  # 3:30
@@ -123,7 +206,8 @@ _NO_QUANTITY = re.compile(
 _LABELLED = re.compile(
     r"\b(?:step|question|problem|example|option|case|part|figure|table|chapter|page|no\.|day)\s*#?"
     r"\d+|第\s*\d+\s*[步题页章节个天]?|步骤\s*\d+"
-    r"|^[ \t]*\(?\d{1,2}[.)、][ \t]+(?=\S)",
+    r"|^[ \t]*\(?\d{1,2}[.)、][ \t]+(?=\S)"
+    r"|(?<!\d)\d{1,2}\s(?:decimal|significant)\b|保留\d位|\bnearest\s\$?\d{1,6}\b",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -139,7 +223,7 @@ _TOKEN = re.compile(
     rf"(?:(?P<whole>\d+)\s+(?P<mixed>\d+/[1-9]\d*)(?![\d/])"
     rf"|(?P<top>\d+)\s?/\s?(?P<bottom>\d*[1-9]\d*)(?![\d/.])"
     rf"|(?P<plain>{_DIGITS}(?:\.\d+)?(?:[eE][+-]?\d{{1,2}}(?!\d))?|\.\d+))"
-    r"(?P<scale>\s?(?:thousand|million|billion|trillion|hundred|dozen)\b|\s?[万亿千百](?![分一二三克米瓦卡]))?",
+    r"(?P<scale>\s?(?:thousand|million|billion|trillion|hundred|dozen|lakh|crore)\b|\s?[万亿千百](?![分一二三克米瓦卡]))?",
     re.IGNORECASE,
 )
 # Units may touch a number ("12kg"); a letter before it ("B12") or a lone variable ("3x") may not.
@@ -149,13 +233,15 @@ _VARIABLE = re.compile(r"[xyzn](?![A-Za-z])")
 def find(text: str) -> list[Found]:
     """Every quantity in a cleaned text, left to right."""
     found: list[Found] = []
-    position = 0
+    position, larger = 0, Fraction(0)  # the scale of a Chinese number that ends just here
     while match := _TOKEN.search(text, position):
         position = match.end()
         start = match.start()
         before = text[start - 1] if start else ""
         body = match.group().lstrip("+-$€£¥ ")
-        if len(re.sub(r"\D", "", body)) > _LONGEST or before == MASK:
+        if len(re.sub(r"\D", "", body)) > _LONGEST or (
+            before == MASK and not match.group()[0].isspace()
+        ):
             continue
         if before == "." and match["plain"] and text[start - 2 : start - 1].isdigit():
             continue
@@ -164,15 +250,22 @@ def find(text: str) -> list[Found]:
         if _VARIABLE.match(text, match.end()):
             continue
         value = _value(match)
-        if _is_sign(text, match):
+        scale = (match["scale"] or "").strip()
+        if found and found[-1].end == start and text[start].isdigit() and value < larger:
+            value += Fraction(found[-1].text)  # 3万5千
+            start = found.pop().start
+        elif _is_sign(text, match):
             value = -value
+        larger = (
+            Fraction(SCALE[scale]) if scale and scale in "万亿千" and value > 0 else Fraction(0)
+        )
         if match.group()[1:2].isspace() and match["sign"]:
             start += 2  # the "-" is a bullet or an operator
         found.append(Found(start, match.end(), canonical(value)))
     return found
 
 
-_NEGATIVE = re.compile(r"\b(?:negative|minus)\s*$|负\s*$", re.IGNORECASE)
+_NEGATIVE = re.compile(r"\b(?:negative|minus)\s*$|(?:负|零下)\s*$", re.IGNORECASE)
 
 
 def _is_sign(text: str, match: re.Match[str]) -> bool:
