@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import RunFatal, UserError
-from pipeline.models import endpoints, flow
+from pipeline.models import endpoints, workers
 from pipeline.models.openai_api import OpenAIModel, Serving
 from pipeline.records import (
     ErrorKind,
@@ -56,9 +56,9 @@ def rows(n: int) -> list[Request]:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that the server did not ask for are short; tests/test_limits.py has the real ones."""
-    real = flow.backoff
+    real = workers.backoff
     monkeypatch.setattr(
-        flow, "backoff", lambda tries, asked: 0.01 if asked is None else real(tries, asked)
+        workers, "backoff", lambda tries, asked: 0.01 if asked is None else real(tries, asked)
     )
 
 
@@ -119,7 +119,7 @@ def test_the_window_is_bounded_and_rows_are_pulled_lazily(server, connect) -> No
     for _ in connect(concurrency=4).generate(feed()):
         taken += 1
     assert server.most_in_flight <= 4
-    assert most <= 4 + flow.HAND_OVER_ROWS
+    assert most <= 4 + workers.HAND_OVER_ROWS
 
 
 def test_answers_come_in_order_of_arrival(server, connect) -> None:

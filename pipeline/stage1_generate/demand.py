@@ -15,6 +15,7 @@ One class serves twice. Online, `ask` pulls `requests()` and tells what was answ
 
 from __future__ import annotations
 
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,6 +38,7 @@ from pipeline.records import (
     request_id,
 )
 from pipeline.stage1_generate.curate import Filter
+from pipeline.stage1_generate.curate.duplicates import ExactDuplicates
 from pipeline.stage1_generate.curate.judge import (
     candidate,
     common_filters,
@@ -273,7 +275,7 @@ class Demand:
 
 def _text_key(slot: Slot, generation: Generation) -> str:
     """Two equal answers to one seed are one row; curation would drop the second."""
-    return digest([slot.seed.id, generation.text.split()], 16)
+    return digest([slot.seed.id, unicodedata.normalize("NFC", generation.text).strip()], 16)
 
 
 def _row_filters(config: Config, task: Task) -> list[Filter]:
@@ -282,15 +284,5 @@ def _row_filters(config: Config, task: Task) -> list[Filter]:
     Duplicates depend on which row came first, so within a seed equal texts are counted once
     instead, and duplicates across seeds are left to curation.
     """
-    alone = config.model_copy(
-        update={
-            "curate": config.curate.model_copy(
-                update={
-                    "filters": [f for f in config.curate.filters if "exact_duplicates" not in f]
-                }
-            )
-        }
-    )
-    filters = filters_of(alone, task, common_filters(alone))
-    against = contamination_filter(config)
-    return [*filters, against] if against else filters
+    every = filters_of(config, task, common_filters(config), contamination_filter(config))
+    return [check for check in every if not isinstance(check, ExactDuplicates)]
