@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+NO_FOLDER = ("http_engine.py", "faulty_server.py", "restart.py")
 BENCH = Path(__file__).parent.parent / "bench"
 
 
@@ -18,12 +19,14 @@ BENCH = Path(__file__).parent.parent / "bench"
         ("http_engine.py --seconds 0.2 --rounds 1 --concurrency 16", "| ledger |"),
         ("ledger_scale.py --engine 300 --ledger 2000", "| restart (index file) |"),
         ("kills.py --rows 2000 --kills 3 --poison 2 --latency 0.2", "after 3 kills: exit code 0;"),
+        ("faulty_server.py --rows 400 --limit-seconds 2", "| faulty |"),
+        ("restart.py --rows 2000", "2,000"),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],
 )
 def test_a_measurement_runs(words: str, says: str, tmp_path: Path) -> None:
     script, *options = words.split()
-    work = [] if script.startswith("http") else ["--work", str(tmp_path)]
+    work = [] if script in NO_FOLDER else ["--work", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, str(BENCH / script), *options, *work],
         capture_output=True,
