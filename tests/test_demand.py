@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +250,22 @@ def test_a_target_that_cannot_be_is_refused(project: Project, key: str) -> None:
     set_task(project, **{key: wrong})
     done = project.call("plan", "config.yaml")
     assert done.returncode == 2 and key.split("_")[0] in done.stderr
+
+
+def test_a_kill_while_the_seeds_are_noted_down_leaves_a_run_that_goes_on(project: Project) -> None:
+    folder = project.run / ".requests"
+    code = (
+        "import os, signal, sys; from pipeline import records; real = os.replace\n"
+        "def kill(a, b):\n"
+        "    if str(b).endswith('seeds.json'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    real(a, b)\n"
+        "os.replace = kill\n"
+        "from pipeline.__main__ import main; main(['generate', 'config.yaml'])"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code], cwd=project.folder, env=project.environment(), timeout=120
+    )
+    assert killed.returncode == -9 and not (folder / "seeds.json").exists()
+    generate(project)
+    assert (folder / "seeds.json").is_file()
+    assert len(project.asked()) == 36

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.records import write_jsonl
+
 MOST_DEATHS = 3
 GROUP = 8
 
@@ -64,9 +66,7 @@ class Begun:
                     deaths[request_id] = deaths.get(request_id, 0) + 1
         deaths = {i: n for i, n in deaths.items() if not self._answered(i)}
         if graves or counted.is_file():
-            partial = counted.with_suffix(f".{os.getpid()}.partial")
-            partial.write_bytes(msgspec.json.encode(deaths))
-            os.replace(partial, counted)
+            write_jsonl(counted, [deaths])
         for path in graves:
             path.unlink(missing_ok=True)
         return deaths

@@ -7,7 +7,7 @@ A task asks `samples` times for each seed; or, with `accept`, until enough answe
 
 Never more is in flight than is still wanted. Therefore what is asked does not depend on the order
 in which answers come: for every seed (or over all) it is the shortest row of samples that holds
-enough accepted ones. So a run that was killed, or that had four workers, buys the same rows.
+enough accepted ones. So a run that was killed buys the same rows.
 
 One class serves twice. Online, `ask` pulls `requests()` and tells what was answered; afterwards
 `replay()` takes the ledger through the same rules and finds the rows that count.

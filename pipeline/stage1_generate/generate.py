@@ -155,8 +155,8 @@ def _write_seeds(config: Config) -> int:
         if written == digest([made_from, stamp_of(path).sha256]):
             return count
     count = write_jsonl(path, (s for task in config.tasks for s in seeds_of(config, task)))
-    marker.parent.mkdir(exist_ok=True)
-    marker.write_bytes(msgspec.json.encode((digest([made_from, stamp_of(path).sha256]), count)))
+    # Whole or not at all: a start that finds half of it could not go on.
+    write_jsonl(marker, [(digest([made_from, stamp_of(path).sha256]), count)])
     return count
 
 
