@@ -29,14 +29,16 @@ def test_the_items_of_a_shipped_config_can_be_made(
 ) -> None:
     from pipeline.ledger import Ledger
     from pipeline.models import model_identity
-    from pipeline.stage1_generate.generate import requests_of, seeds_of
+    from pipeline.stage1_generate.generate import requests_of
+    from pipeline.stage1_generate.task_seeds import seeds_of
     from pipeline.stage3_evaluate.evaluate import questions_of
 
     monkeypatch.chdir(ROOT)
     loaded = checked_config(config, [])
     for task in loaded.tasks:
         ledger = Ledger(tmp_path, model_identity(loaded.teacher_of(task.teacher)))
-        assert next(requests_of(loaded, task, ledger, partial(seeds_of, loaded))).messages
+        name = loaded.teachers_of(task)[0]
+        assert next(requests_of(loaded, task, name, ledger, partial(seeds_of, loaded))).messages
     for arm in ("teacher", "before"):
         ids = [q.request("m").id for q in questions_of(loaded, arm)]
         assert ids

@@ -26,8 +26,10 @@ from pipeline.models import model_identity, open_model
 from pipeline.models.ask import Spending, ask, cost_of
 from pipeline.models.batch_records import open_parts
 from pipeline.progress import Progress
-from pipeline.records import Request, Usage
-from pipeline.stage1_generate.generate import RUNS, requests_of, seeds_of
+from pipeline.records import Request, Seed, Usage
+from pipeline.stage1_generate.generate import requests_of
+from pipeline.stage1_generate.task_seeds import seeds_of, stored_seeds
+from pipeline.stage1_generate.used import RUNS
 from pipeline.stage3_evaluate.evaluate import questions_of
 from pipeline.steps import State, state
 
@@ -50,14 +52,15 @@ def plan(path: Path, overrides: Sequence[str], prompts: int, pilot: int = 0) -> 
     stopping.install()
     config = checked_config(path, overrides)
     print(f"run: {config.run_dir}\n")
+    pairs = [(task, name) for task in config.tasks for name in config.teachers_of(task)]
     if pilot:
-        for task in config.tasks:
-            _ask_pilot(config, task, pilot)
+        for task, teacher in pairs:
+            _ask_pilot(config, task, teacher, pilot)
     costs, usage = [0.0, 0.0, 0.0], Usage()
-    for task in config.tasks:
-        found = _estimate(config, task)
-        _print_task(task, found)
-        price = config.teacher_of(task.teacher).price
+    for task, teacher in pairs:
+        found = _estimate(config, task, teacher)
+        _print_task(config, task, teacher, found)
+        price = config.all_teachers[teacher].price
         for i in range(3):
             costs[i] += cost_of(Usage(round(found.input[i]), round(found.output[i])), price)
         usage = Usage(usage.input + round(found.input[1]), usage.output + round(found.output[1]))
@@ -71,15 +74,24 @@ def plan(path: Path, overrides: Sequence[str], prompts: int, pilot: int = 0) -> 
     return DONE
 
 
-def _all(config: Config, task: Task) -> tuple[Ledger, Iterator[Request]]:
-    ledger = Ledger(RUNS, model_identity(config.teacher_of(task.teacher)))
-    return ledger, requests_of(config, task, ledger, partial(seeds_of, config))
+def _all(config: Config, task: Task, teacher: str) -> tuple[Ledger, Iterator[Request]]:
+    ledger = Ledger(RUNS, model_identity(config.all_teachers[teacher]))
+    return ledger, requests_of(config, task, teacher, ledger, partial(_seeds, config))
 
 
-def _ask_pilot(config: Config, task: Task, pilot: int) -> None:
+def _seeds(config: Config, task: Task) -> Iterator[Seed]:
+    """A task's seeds; those that another task's answers hold, as far as a run has come."""
+    if task.seeds.from_task is None:
+        return seeds_of(config, task)
+    if not (config.run_dir / "0_seeds.jsonl").is_file():
+        return iter(())
+    return (seed for _, seed in stored_seeds(config, task))
+
+
+def _ask_pilot(config: Config, task: Task, name: str, pilot: int) -> None:
     """Ask rows drawn from the whole task: the first ones of a file are seldom like the rest."""
-    teacher = config.teacher_of(task.teacher)
-    ledger, requests = _all(config, task)
+    teacher = config.all_teachers[name]
+    ledger, requests = _all(config, task, name)
     if out := open_parts(ledger.folder):
         raise UserError(
             f"{len(out)} batches of {ledger.model} are open at the provider, and a pilot could buy "
@@ -93,11 +105,13 @@ def _ask_pilot(config: Config, task: Task, pilot: int) -> None:
             chosen.append(request)
         elif (place := rng.randrange(number + 1)) < pilot:
             chosen[place] = request
+    if not chosen:
+        return
     progress = Progress(f"pilot of {task.name}", len(chosen))
     with Ledger(RUNS, ledger.model) as store:
         try:
             ask(
-                lambda: open_model(teacher, task.teacher or "teacher", online=True),
+                lambda: open_model(teacher, name, online=True),
                 chosen,
                 store,
                 progress,
@@ -108,9 +122,9 @@ def _ask_pilot(config: Config, task: Task, pilot: int) -> None:
             progress.close()
 
 
-def _estimate(config: Config, task: Task) -> Estimate:
-    teacher = config.teacher_of(task.teacher)
-    ledger, requests = _all(config, task)
+def _estimate(config: Config, task: Task, name: str) -> Estimate:
+    teacher = config.all_teachers[name]
+    ledger, requests = _all(config, task, name)
     found = Estimate()
     known: list[LedgerRow] = []
     characters = 0
@@ -122,7 +136,7 @@ def _estimate(config: Config, task: Task) -> Estimate:
         elif len(known) < SAMPLE and (row := ledger.get(request.id)):
             known.append(row)
     found.asked = len(known)
-    limit = config.sampling_of(task).max_tokens
+    limit = config.sampling_of(task, name).max_tokens
     if len(known) < 2:  # nothing to go by: an answer may take anything up to the limit
         tokens = characters / CHARACTERS_PER_TOKEN
         found.input = (tokens, tokens, tokens)
@@ -168,10 +182,18 @@ def _add_evaluation(config: Config, costs: list[float]) -> None:
         print(f"  tokens to buy: about {tokens + most / 2:,.0f} (at most {tokens + most:,.0f})")
 
 
-def _print_task(task: Task, found: Estimate) -> None:
+def _print_task(config: Config, task: Task, teacher: str, found: Estimate) -> None:
+    if not found.requests and task.seeds.from_task is not None:
+        print(
+            f"task {task.name}: recipe {task.recipe}; its seeds come from the answers of task "
+            f"{task.seeds.from_task}, so its requests are known, and counted here, once these are "
+            "there (`budget` bounds what a run spends)"
+        )
+        return
     least = "at least " if task.accept else ""
+    by = f" to {teacher}" if task.teachers else ""
     print(
-        f"task {task.name}: recipe {task.recipe}, {least}{found.requests:,} requests "
+        f"task {task.name}{by}: recipe {task.recipe}, {least}{found.requests:,} requests "
         f"({found.requests - found.new:,} in the ledger, {found.new:,} new)"
     )
     if not found.new:
@@ -197,7 +219,7 @@ def _print_steps(config: Config) -> None:
 
 
 def _print_prompts(config: Config, task: Task, n: int) -> None:
-    _, requests = _all(config, task)
+    _, requests = _all(config, task, config.teachers_of(task)[0])
     firsts = (request for request in requests if request.sample_index == 0)
     for request in islice(firsts, n):
         print(f"\n--- what the teacher is asked ({request.recipe}, {request.prompt.name}) ---")

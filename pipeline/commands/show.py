@@ -18,8 +18,10 @@ from pipeline.stage1_generate.curate.judge import (
     contamination_filter,
     filters_of,
     judge,
+    needs_others,
 )
-from pipeline.stage1_generate.curate.run import Dropped, candidates
+from pipeline.stage1_generate.curate.run import Dropped
+from pipeline.stage1_generate.used import candidates
 from pipeline.stage3_evaluate.evaluate import saved_answers
 
 
@@ -105,13 +107,15 @@ def _trace_row(config: Config, row: Candidate) -> None:
     if got.reasoning:
         print(f"reasoning: {printable(got.reasoning, 2000)}")
     print(printable(got.text, 4000))
-    # Duplicates depend on the rows before this one; 2_dropped.jsonl has what was decided.
+    # Duplicates and votes depend on other rows; 2_dropped.jsonl has what was decided.
     dropped = (
         {d.request_id: d for d in read_jsonl(config.run_dir / "2_dropped.jsonl", Dropped)}
         if (config.run_dir / "2_dropped.jsonl").is_file()
         else {}
     )
     for check in [*every, *([against] if against else [])]:
+        if needs_others(check):
+            continue
         verdict = judge(row, [check])
         score = "" if verdict.score is None else f" (score {verdict.score:g})"
         print(f"filter {verdict.filter}: {verdict.decision} {verdict.reason}{score}")

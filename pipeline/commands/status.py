@@ -16,7 +16,9 @@ from pipeline.ledger import Ledger
 from pipeline.models import model_identity
 from pipeline.models.batch_records import open_parts
 from pipeline.records import Finish, Seed
-from pipeline.stage1_generate.generate import RUNS, requests_of, stored_seeds
+from pipeline.stage1_generate.generate import requests_of
+from pipeline.stage1_generate.task_seeds import stored_seeds
+from pipeline.stage1_generate.used import RUNS
 from pipeline.steps import records
 
 
@@ -46,22 +48,31 @@ def _seeds(config: Config, task: Task) -> Iterator[Seed]:
 def _answers(config: Config, run: Path) -> None:
     """What the ledger holds of this run's requests, by how they ended."""
     for task in config.tasks:
-        ledger = Ledger(RUNS, model_identity(config.teacher_of(task.teacher)))
-        outcomes: Counter[str] = Counter()
-        errors: Counter[str] = Counter()
-        output, busy = 0, 0.0
-        for request in requests_of(config, task, ledger, partial(_seeds, config)):
-            row = ledger.get(request.id)
-            outcomes[row.generation.finish.value if row else "not asked yet"] += 1
-            if row is not None:
-                output += row.generation.usage.output
-                busy += row.generation.seconds
-                if row.generation.finish is Finish.ERROR:
-                    errors[row.generation.error or "unknown error"] += 1
-        parts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.most_common())
-        print(f"  task {task.name}: {parts}; {output:,} tokens of answers, {busy:.0f} s of calls")
-        if out := open_parts(ledger.folder):
-            rows = sum(part.rows for part in out)
-            print(f"    {len(out)} batches of {rows:,} rows are open at the provider")
-        for error, n in errors.most_common(5):
-            print(f"    {n} x {printable(error, 200)}", file=sys.stdout)
+        for teacher in config.teachers_of(task):
+            _answers_of(config, task, teacher)
+
+
+def _answers_of(config: Config, task: Task, teacher: str) -> None:
+    ledger = Ledger(RUNS, model_identity(config.all_teachers[teacher]))
+    outcomes: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    output, busy = 0, 0.0
+    for request in requests_of(config, task, teacher, ledger, partial(_seeds, config)):
+        row = ledger.get(request.id)
+        outcomes[row.generation.finish.value if row else "not asked yet"] += 1
+        if row is not None:
+            output += row.generation.usage.output
+            busy += row.generation.seconds
+            if row.generation.finish is Finish.ERROR:
+                errors[row.generation.error or "unknown error"] += 1
+    parts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.most_common())
+    by = f" by {teacher}" if task.teachers else ""
+    if not parts:
+        print(f"  task {task.name}{by}: its seeds come from task {task.seeds.from_task}")
+        return
+    print(f"  task {task.name}{by}: {parts}; {output:,} tokens of answers, {busy:.0f} s of calls")
+    if out := open_parts(ledger.folder):
+        rows = sum(part.rows for part in out)
+        print(f"    {len(out)} batches of {rows:,} rows are open at the provider")
+    for error, n in errors.most_common(5):
+        print(f"    {n} x {printable(error, 200)}", file=sys.stdout)

@@ -15,7 +15,7 @@ from pipeline.ledger import Damage, Ledger, decode_line, ledger_folder, repair, 
 from pipeline.models import model_identity
 from pipeline.records import Example, Finish, Seed, read_jsonl, request_id
 from pipeline.stage1_generate.curate.run import Dropped
-from pipeline.stage1_generate.generate import RUNS, UsedRow
+from pipeline.stage1_generate.used import RUNS, UsedRow
 from pipeline.stage3_evaluate.evaluate import arm_model
 from pipeline.steps import FileStamp, StepRecord, stamp_of
 

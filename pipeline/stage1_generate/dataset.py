@@ -27,12 +27,18 @@ def in_validation(examples: Iterable[Example], share: float, seed: int) -> list[
 
     Where that leaves nothing to train on, the rows of one seed are trained on all the same.
     """
-    places = [
-        int(digest([seed, example.meta["task"], example.meta["seed_id"]], 8), 16)
-        for example in examples
-    ]
+    places = [_place(seed, e.meta["task"], e.meta["seed_id"]) for e in examples]
     last = max(places, default=0)
     return [place < min(share * 16**8, last) for place in places]
+
+
+def held_back(seed: int, task: str, seed_id: str, share: float) -> bool:
+    """Is this seed of a run kept out of its training?"""
+    return _place(seed, task, seed_id) < share * 16**8
+
+
+def _place(seed: int, task: str, seed_id: str) -> int:
+    return int(digest([seed, task, seed_id], 8), 16)
 
 
 def write_dataset(config: Config, kept: list[Example], funnel: Funnel) -> None:

@@ -38,15 +38,15 @@ from pipeline.records import (
     request_id,
 )
 from pipeline.stage1_generate.curate import Filter
-from pipeline.stage1_generate.curate.duplicates import ExactDuplicates
 from pipeline.stage1_generate.curate.judge import (
     candidate,
     common_filters,
     contamination_filter,
     filters_of,
     judge,
+    needs_others,
 )
-from pipeline.stage1_generate.recipes import recipe_named
+from pipeline.stage1_generate.recipes import hook, recipe_named
 from pipeline.stage1_generate.request_ids import RequestIds
 
 
@@ -85,7 +85,7 @@ SeedReader = Callable[[Task, Any], Iterator[tuple[int, Seed]]]
 
 
 class Demand:
-    """The requests of one teacher's tasks.
+    """The requests that one teacher's tasks make to it; `teacher` is its name in the config.
 
     `request_ids` of a task, where given, let a pass leave out seeds that are all answered; how many
     requests that were is in `passed_over`.
@@ -95,7 +95,7 @@ class Demand:
         self,
         config: Config,
         tasks: list[Task],
-        model: str,
+        teacher: str,
         seeds: SeedReader,
         ledger: Ledger,
         *,
@@ -103,12 +103,13 @@ class Demand:
         request_ids: Callable[[Task], RequestIds] | None = None,
     ) -> None:
         self._tasks = tasks
-        self._model = model
+        self._teacher = teacher
+        self._model = ledger.model
         self._ledger = ledger
         self._seeds = seeds
         self._request_ids = request_ids
         self.passed_over = 0
-        self._sampling = {task.name: config.sampling_of(task) for task in tasks}
+        self._sampling = {task.name: config.sampling_of(task, teacher) for task in tasks}
         judged = [task for task in tasks if judge_all or task.accept]
         self._filters = {task.name: _row_filters(config, task) for task in judged}
         self._waiting: dict[str, list[Slot]] = {}  # asked, by request id
@@ -229,7 +230,9 @@ class Demand:
         asking = load_prompt(task.teacher_prompt)
         # The samples of a seed come one after the other: their messages are rendered once.
         if self._rendered is None or self._rendered[0] is not seed:
-            self._rendered = seed, recipe_named(task.recipe).requests(seed, asking)
+            render = hook(recipe_named(task.recipe), "requests", task.options)
+            assert render is not None, task.recipe
+            self._rendered = seed, render(seed, asking)
         messages, schema = self._rendered[1], task.response_schema
         return Request(
             id=request_id(self._model, messages, sampling, slot.index, schema),
@@ -249,7 +252,8 @@ class Demand:
             return None
         if generation.finish is Finish.ERROR:
             return Verdict(Decision.DROP, "finish", "ended by error")
-        return judge(candidate(slot.task, slot.seed, request, generation), filters)
+        row = candidate(slot.task, slot.seed, request, generation, self._teacher)
+        return judge(row, filters)
 
     def _count(self, slot: Slot, generation: Generation, verdict: Verdict | None) -> None:
         task = slot.task
@@ -282,7 +286,7 @@ def _row_filters(config: Config, task: Task) -> list[Filter]:
     """The task's filters that look at one row alone.
 
     Duplicates depend on which row came first, so within a seed equal texts are counted once
-    instead, and duplicates across seeds are left to curation.
+    instead; duplicates across seeds, votes and scores of other tasks are left to curation.
     """
     every = filters_of(config, task, common_filters(config), contamination_filter(config))
-    return [check for check in every if not isinstance(check, ExactDuplicates)]
+    return [check for check in every if not needs_others(check)]

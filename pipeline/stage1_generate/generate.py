@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +30,38 @@ from pipeline.records import (
     Generation,
     Grade,
     Request,
+    Sampling,
     Seed,
     Usage,
     Verdict,
-    digest,
     read_jsonl,
     write_jsonl,
 )
+from pipeline.stage1_generate.curate.judge import candidate
 from pipeline.stage1_generate.demand import Demand
-from pipeline.stage1_generate.recipes import recipe_named
+from pipeline.stage1_generate.recipes import (
+    check_options,
+    hook,
+    recipe_identity,
+    recipe_named,
+    teaches,
+)
 from pipeline.stage1_generate.request_ids import RequestIds
-from pipeline.stage1_generate.seeds import read_seeds
+from pipeline.stage1_generate.task_seeds import (
+    Derived,
+    SeedTask,
+    seeds_of,
+    stored_seeds,
+    used_path,
+    waves,
+    write_seeds,
+)
+from pipeline.stage1_generate.used import RUNS, UsedRow
 from pipeline.stage1_generate.watch import Acceptance, Probe
 from pipeline.steps import Step, StepResult, stamp_of
 
-RUNS = Path("runs")
 NAMED = 20  # failed rows that a message names
 MOST_NOTED = 1000  # failed rows that steps.jsonl names
-
-
-class UsedRow(msgspec.Struct, frozen=True):
-    """A line of 1_generations.jsonl."""
-
-    request_id: str
-    seed_id: str
-    task: str
-    sample_index: int
-    model: str  # the ledger that holds the answer
-    finish: Finish
 
 
 def step(config: Config) -> Step:
@@ -73,7 +78,10 @@ def step(config: Config) -> Step:
             "teachers": teachers,
             "tasks": {task.name: _asked_settings(config, task) for task in config.tasks},
         },
-        inputs=[Path(t.seeds.path) for t in config.tasks if t.seeds.path],
+        inputs=[
+            *(Path(t.seeds.path) for t in config.tasks if t.seeds.path),
+            *(RUNS / t.seeds.run / "0_seeds.jsonl" for t in config.tasks if t.seeds.run),
+        ],
         outputs=[run / "0_seeds.jsonl", run / "1_generations.jsonl"],
         work=lambda: generate(config),
     )
@@ -81,31 +89,45 @@ def step(config: Config) -> Step:
 
 def check_tasks(config: Config) -> None:
     """Everything about the tasks that can be wrong before anything is asked."""
-    order = list(Grade)
     for task in config.tasks:
         place = f"tasks.{task.name}"
         recipe = recipe_named(task.recipe)
-        has = grade_of(config.teacher_of(task.teacher))
-        if order.index(recipe.GRADE) > order.index(has):
-            raise UserError(
-                f"{place}: recipe {task.recipe} needs a teacher of grade {recipe.GRADE}, and the "
-                f"backend {config.teacher_of(task.teacher).backend} gives {has} "
-                "(docs/teachers.md lists what each backend returns)"
-            )
-        showing = load_prompt(task.student_prompt)
-        if task.seeds.dataset is None:  # a hub's dataset is not fetched for this
+        check_options(recipe, task.options, place)
+        for name in config.teachers_of(task):
+            _check_teacher(config, task, name)
+        asking = load_prompt(task.teacher_prompt)
+        load_prompt(task.student_prompt)
+        # A hub's dataset is not fetched for this, and what another task will make is not known.
+        if task.seeds.dataset is None and task.seeds.from_task is None:
             first = next(seeds_of(config, task))
-            recipe.requests(first, load_prompt(task.teacher_prompt))
-            recipe.example(first, Generation("", "an answer", Finish.STOP), showing)
-        if config.teacher_of(task.teacher).backend == "transformers":
-            refuse_unsupported(config.sampling_of(task), task.response_schema, place)
+            ask_with = hook(recipe, "requests", task.options)
+            assert ask_with is not None, task.recipe
+            ask_with(first, asking)
+            request = Request("", first.id, task.recipe, asking.ref, (), Sampling(), 0, "")
+            candidate(task, first, request, Generation("", "an answer", Finish.STOP))
+    if not any(teaches(task) for task in config.tasks):
+        raise UserError("no task has `train: true`, so there would be nothing to train on")
+
+
+def _check_teacher(config: Config, task: Task, name: str) -> None:
+    """Can this teacher do what the task wants?"""
+    place, teacher = f"tasks.{task.name}", config.all_teachers[name]
+    order, recipe, has = list(Grade), recipe_named(task.recipe), grade_of(teacher)
+    if order.index(recipe.GRADE) > order.index(has):
+        raise UserError(
+            f"{place}: recipe {task.recipe} needs a teacher of grade {recipe.GRADE}, and the "
+            f"backend {teacher.backend} gives {has} "
+            "(docs/teachers.md lists what each backend returns)"
+        )
+    if teacher.backend == "transformers":
+        refuse_unsupported(config.sampling_of(task, name), task.response_schema, place)
 
 
 def _asked_settings(config: Config, task: Task) -> dict[str, Any]:
     """What decides which requests a task makes, beside its seeds' content and the model."""
     return {
-        "recipe": task.recipe,
-        "seeds": task.seeds.model_dump(mode="json", exclude_none=True),
+        "recipe": recipe_identity(task.recipe),
+        "seeds": task.seeds.described(),
         "teacher": task.teacher,
         "teacher_prompt": load_prompt(task.teacher_prompt).ref.hash,
         "samples": task.samples,
@@ -121,62 +143,28 @@ def _wishes(config: Config, task: Task) -> dict[str, Any]:
         found["longer_max_tokens"] = task.longer_max_tokens
     if task.response_schema is not None:
         found["response_schema"] = task.response_schema
+    if task.teachers is not None:
+        found["teachers"] = task.teachers
+    judged_by = {
+        "filters": [*config.curate.filters, *task.filters],
+        "student_prompt": load_prompt(task.student_prompt).ref.hash,
+    }
     if task.accept is not None:
-        found["accept"] = task.accept.model_dump(mode="json", exclude_none=True) | {
-            "filters": [*config.curate.filters, *task.filters],
-            "student_prompt": load_prompt(task.student_prompt).ref.hash,
-        }
+        found["accept"] = task.accept.model_dump(mode="json", exclude_none=True) | judged_by
+    if any(other.seeds.from_task == task.name for other in config.tasks):
+        found["seeds_for_others"] = judged_by
     return found
 
 
-def seeds_of(config: Config, task: Task) -> Iterator[Seed]:
-    """A task's seeds, each prepared by its recipe."""
-    prepare: Any = getattr(recipe_named(task.recipe), "prepare", None)
-    if task.options and prepare is None:
-        raise UserError(f"tasks.{task.name}.options: recipe {task.recipe} has no options")
-    for number, seed in enumerate(read_seeds(task.seeds, task.name, config.seed)):
-        try:
-            yield prepare(seed, number, **task.options) if task.options else seed
-        except TypeError as error:
-            raise UserError(f"tasks.{task.name}.options: {error}") from None
-
-
-def _write_seeds(config: Config) -> int:
-    """0_seeds.jsonl; not again where it was made from the same files in the same way."""
-    path, marker = config.run_dir / "0_seeds.jsonl", config.run_dir / ".requests" / "seeds.json"
-    files = [Path(task.seeds.path) for task in config.tasks if task.seeds.path]
-    made_from: list[Any] = [
-        [task.name, task.recipe, task.options, task.seeds.model_dump(exclude_none=True)]
-        for task in config.tasks
-    ]
-    made_from += [stamp_of(file).sha256 for file in files]
-    if len(files) == len(config.tasks) and path.is_file() and marker.is_file():
-        written, count = msgspec.json.decode(marker.read_bytes(), type=tuple[str, int])
-        if written == digest([made_from, stamp_of(path).sha256]):
-            return count
-    count = write_jsonl(path, (s for task in config.tasks for s in seeds_of(config, task)))
-    # Whole or not at all: a start that finds half of it could not go on.
-    write_jsonl(marker, [(digest([made_from, stamp_of(path).sha256]), count)])
-    return count
-
-
-def stored_seeds(config: Config, task: Task, left_out: Any = None) -> Iterator[tuple[int, Seed]]:
-    """A task's seeds as a run wrote them down, numbered; not those that `left_out` says."""
-    glance, decoder = msgspec.json.Decoder(SeedTask), msgspec.json.Decoder(Seed)
-    number = -1
-    with (config.run_dir / "0_seeds.jsonl").open("rb") as file:
-        for line in file:
-            if glance.decode(line).task == task.name:
-                number += 1
-                if left_out is None or number >= len(left_out) or not left_out[number]:
-                    yield number, decoder.decode(line)
-
-
 def requests_of(
-    config: Config, task: Task, ledger: Ledger, seeds: Callable[[Task], Iterator[Seed]]
+    config: Config,
+    task: Task,
+    teacher: str,
+    ledger: Ledger,
+    seeds: Callable[[Task], Iterator[Seed]],
 ) -> Iterator[Request]:
-    """A task's requests as far as the ledger's answers lead, in order; asks nothing."""
-    demand = Demand(config, [task], ledger.model, lambda t, _: enumerate(seeds(t)), ledger)
+    """What a task asks a teacher as far as the ledger's answers lead, in order; asks nothing."""
+    demand = Demand(config, [task], teacher, lambda t, _: enumerate(seeds(t)), ledger)
     for request in demand.requests():
         if request is None:
             return
@@ -187,22 +175,34 @@ def requests_of(
 
 def generate(config: Config) -> StepResult:
     """Ask what is missing; return counts, tokens and cost of all rows this run uses."""
-    seeds = _write_seeds(config)
-    # From here on seeds are read from that file: they need no place in memory.
     spending = Spending(config.budget)
-    jobs = _jobs(config)
-    new = sum(_ask_teacher(job, spending) for job in jobs)
-    tally = Tally()
-    write_jsonl(
-        config.run_dir / "1_generations.jsonl",
-        (row for job in jobs for row in tally.rows(job)),
-    )
+    tally, new = Tally(), 0
+    derived: dict[str, Derived] = {}
+    last = len(waves(config)) - 1
+    for wave, tasks in enumerate(waves(config)):
+        derived |= write_seeds(config, wave)
+        # From here on seeds are read from that file: they need no place in memory.
+        jobs = _jobs(config, tasks)
+        new += sum(_ask_teacher(job, spending) for job in jobs)
+        rows = (row for job in jobs for row in tally.rows(job))
+        if wave < last:
+            write_jsonl(used_path(config, wave), rows)
+            continue
+        before = (row for w in range(last) for row in read_jsonl(used_path(config, w), UsedRow))
+        write_jsonl(config.run_dir / "1_generations.jsonl", chain(before, rows))
+    with (config.run_dir / "0_seeds.jsonl").open("rb") as file:
+        seeds = sum(1 for _ in file)
     counts = {"seeds": seeds, "requests": tally.requests, "new": new, "errors": tally.errors}
+    notes: dict[str, Any] = {}
+    if tally.failed:
+        notes["failed_requests"] = tally.failed[:MOST_NOTED]
+    if derived:
+        notes["derived_seeds"] = {name: msgspec.to_builtins(d) for name, d in derived.items()}
     return StepResult(
         counts=counts | ({"accepted": tally.accepted} if tally.judged else {}),
         tokens=tally.usage,
         cost_usd=round(tally.cost, 6),
-        notes={"failed_requests": tally.failed[:MOST_NOTED]} if tally.failed else {},
+        notes=notes,
     )
 
 
@@ -221,7 +221,7 @@ class Job(msgspec.Struct, frozen=True):
         return Demand(
             self.config,
             self.tasks,
-            ledger.model,
+            self.name,
             reader,
             ledger,
             judge_all=online,
@@ -235,8 +235,9 @@ class Job(msgspec.Struct, frozen=True):
         run = self.config.run_dir
         seeds = stamp_of(run / "0_seeds.jsonl").sha256
         names = {task.name: number for number, task in enumerate(self.config.tasks)}
+        teachers = list(self.config.all_teachers)
         return lambda task: RequestIds(
-            run / ".requests" / f"{names[task.name]:03d}.ids",
+            run / ".requests" / f"{names[task.name]:03d}-{teachers.index(self.name):03d}.ids",
             [model, seeds, self.teacher.sampling, _asked_settings(self.config, task)],
         )
 
@@ -253,20 +254,14 @@ class Job(msgspec.Struct, frozen=True):
         return total
 
 
-def _jobs(config: Config) -> list[Job]:
-    """The teachers that are asked anything."""
+def _jobs(config: Config, tasks: list[Task]) -> list[Job]:
+    """The teachers that some of these tasks ask, with the tasks that ask them."""
     jobs = []
     for name, teacher in config.all_teachers.items():
-        tasks = [task for task in config.tasks if config.teacher_of(task.teacher) is teacher]
-        if tasks:
-            jobs.append(Job(config, name, teacher, tasks))
+        theirs = [task for task in tasks if name in config.teachers_of(task)]
+        if theirs:
+            jobs.append(Job(config, name, teacher, theirs))
     return jobs
-
-
-class SeedTask(msgspec.Struct, frozen=True):
-    """All of a seed's line that counting needs."""
-
-    task: str
 
 
 class _Watching:
@@ -355,6 +350,7 @@ class Tally:
                 request.sample_index,
                 request.model,
                 got.finish,
+                job.name,
             )
         if transient:
             raise Stopped(

@@ -36,7 +36,7 @@ def read_seeds(source: SeedSource, task: str, seed: int) -> Iterator[Seed]:
     for place, row in _rows(source, seed):
         if source.path and source.n is not None and len(hashes) >= source.n:
             break
-        item = _seed(row, task, place)
+        item = seed_of_row(row, task, place)
         hashes.append(int(digest(item.id, 16), 16))
         yield item
     if not hashes:
@@ -50,7 +50,7 @@ def _name_duplicate(source: SeedSource, task: str, seed: int) -> None:
     """Two ids have the same hash: find out which, now with all ids in memory."""
     places: dict[str, str] = {}
     for place, row in _rows(source, seed):
-        item = _seed(row, task, place)
+        item = seed_of_row(row, task, place)
         if item.id in places:
             raise UserError(
                 f"{place}: the id {item.id!r} is there already ({places[item.id]}); give every "
@@ -61,6 +61,8 @@ def _name_duplicate(source: SeedSource, task: str, seed: int) -> None:
 
 def _rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place for messages, row) of every seed."""
+    if source.path is None and (source.from_task or source.run):
+        raise UserError(f"`from` and `run` are for the seeds of tasks; seen: {source.described()}")
     if source.path is not None:
         yield from _read_file(Path(source.path))
     elif source.generator is not None:
@@ -103,7 +105,8 @@ def _read_hub(source: SeedSource) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{source.dataset} #{i}", dict(row)
 
 
-def _seed(row: dict[str, Any], task: str, place: str) -> Seed:
+def seed_of_row(row: dict[str, Any], task: str, place: str) -> Seed:
+    """A line of a seed file as a seed; a mistake in it is a `UserError` that names its place."""
     asked = [key for key in QUESTION_FIELDS if row.get(key)]
     if not asked:
         raise UserError(

@@ -22,7 +22,7 @@ from pipeline.models.ask import Spending, ask, cost_of
 from pipeline.progress import Progress
 from pipeline.prompts import load_prompt
 from pipeline.records import Answer, ErrorKind, Finish, Seed, Usage, read_jsonl, write_jsonl
-from pipeline.stage1_generate.generate import RUNS
+from pipeline.stage1_generate.used import RUNS
 from pipeline.stage3_evaluate import chain_of_thought, in_context, instruction_following
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.items import item_sources, load_items, named_sources

@@ -5,9 +5,16 @@
     contamination.py  overlap with the evaluation's items
     duplicates.py     exact_duplicates
 
-A filter is made from its settings (`length(max_tokens=512)`) and called with a `Candidate`.
-run.py applies the common ones in the order of the config, then the task's own, then contamination,
-and exact_duplicates last of all. Nothing here ever asks a model.
+A filter is made from its settings (`length(max_tokens=512)`) and called with a `Candidate`. Most
+look at one row. Some have more:
+
+    gather(row)     it judges a row by other rows (a vote, a share that passed): it is first shown
+                    every row that the filters before it keep; `saw(row)`, where it has that, all
+    looks_back      true: its verdict depends on the rows that it kept before; it comes last
+    by, load(...)   it needs the answers of the task `by`, and gets them before the first row
+
+judge.py applies the common ones in the order of the config, then the task's own, then
+contamination, and those that look back last of all. Nothing here ever asks a model.
 """
 
 from __future__ import annotations
@@ -28,7 +35,9 @@ class Candidate(msgspec.Struct, frozen=True):
     seed: Seed
     request: Request
     generation: Generation
-    example: Example
+    example: Example  # the main one of `examples`
+    examples: tuple[Example, ...] = ()  # all training rows of the answer; empty: that one alone
+    teacher: str = ""  # its name in the config
 
 
 Filter = Callable[[Candidate], Verdict]
@@ -42,11 +51,11 @@ def drop(filter_name: str, reason: str, score: float | None = None) -> Verdict:
     return Verdict(Decision.DROP, filter_name, reason, score)
 
 
-def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
-    """A filter by its name in the config; a wrong name or setting is a `UserError`."""
+def filter_kinds() -> dict[str, Callable[..., Filter]]:
+    """Every filter by its name in the config: what makes it from its settings."""
     from pipeline.stage1_generate.curate import correctness, duplicates, validity
 
-    known: dict[str, Callable[..., Filter]] = {
+    return {
         "finish": validity.finish,
         "empty": validity.empty,
         "length": validity.length,
@@ -57,6 +66,11 @@ def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
         "schema": correctness.schema,
         "exact_duplicates": duplicates.ExactDuplicates,
     }
+
+
+def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
+    """A filter by its name in the config; a wrong name or setting is a `UserError`."""
+    known = filter_kinds()
     if name not in known:
         raise UserError(f"{place}: filter {name!r} is not known; allowed: {', '.join(known)}")
     allowed = inspect.signature(known[name]).parameters

@@ -30,6 +30,8 @@ class ExactDuplicates:
     it).
     """
 
+    looks_back = True
+
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
 

@@ -6,6 +6,9 @@ a task wants a number of accepted rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
 import msgspec
 
 from pipeline.config import Config, Task
@@ -13,8 +16,7 @@ from pipeline.prompts import load_prompt
 from pipeline.records import Decision, Example, Generation, Request, Seed, Verdict
 from pipeline.stage1_generate.curate import Candidate, Filter, make_filter
 from pipeline.stage1_generate.curate.contamination import contamination
-from pipeline.stage1_generate.curate.duplicates import ExactDuplicates
-from pipeline.stage1_generate.recipes import recipe_named
+from pipeline.stage1_generate.recipes import Row, hook, recipe_named
 from pipeline.stage1_generate.seeds import load_seeds
 from pipeline.stage3_evaluate.items import evaluation_items
 
@@ -31,7 +33,7 @@ def filters_of(
 ) -> list[Filter]:
     """The common filters, shared by all tasks, the task's own, `against` (contamination).
 
-    Duplicates are looked for last: an answer that another filter drops must not make a good one
+    Those that look back come last: an answer that another filter drops must not make a good one
     its duplicate.
     """
     place = f"tasks.{task.name}.filters"
@@ -39,7 +41,7 @@ def filters_of(
         common = [*common, make_filter("schema", {}, place)]
     own = [make_filter(n, s, place) for entry in task.filters for n, s in entry.items()]
     every = [*common, *own, *([against] if against else [])]
-    return sorted(every, key=lambda check: isinstance(check, ExactDuplicates))
+    return sorted(every, key=looks_back)
 
 
 def common_filters(config: Config) -> list[Filter]:
@@ -57,8 +59,35 @@ def contamination_filter(config: Config) -> Filter | None:
     return contamination(items, settings.ngram) if items else None
 
 
-def judge(row: Candidate, filters: list[Filter], stages: dict[str, Stage] | None = None) -> Verdict:
-    """The first verdict that drops the row, or the last that kept it; counts into `stages`."""
+# Scores that a training row keeps, by the filter that gives them: for orders and mixtures.
+KEPT_SCORES = {
+    "vote": "agreement",
+    "pass_rate": "pass_rate",
+    "logprob": "mean_logprob",
+    "judge": "judge_score",
+}
+
+
+def looks_back(check: Any) -> bool:
+    """Does its verdict depend on the rows that came before?"""
+    return bool(getattr(check, "looks_back", False))
+
+
+def needs_others(check: Filter) -> bool:
+    """Does its verdict depend on other rows, or on the answers of another task?"""
+    return looks_back(check) or hasattr(check, "gather") or hasattr(check, "load")
+
+
+def judge(
+    row: Candidate,
+    filters: list[Filter],
+    stages: dict[str, Stage] | None = None,
+    scores: dict[str, float] | None = None,
+) -> Verdict:
+    """The first verdict that drops the row, or the last that kept it.
+
+    Counts into `stages`; `scores` takes those that a training row keeps.
+    """
     verdict = Verdict(Decision.KEEP, "none")
     for check in filters:
         verdict = check(row)
@@ -71,20 +100,98 @@ def judge(row: Candidate, filters: list[Filter], stages: dict[str, Stage] | None
                 stage.reasons[reason] = stage.reasons.get(reason, 0) + 1
         if verdict.decision is Decision.DROP:
             return verdict
+        if scores is not None and verdict.score is not None and verdict.filter in KEPT_SCORES:
+            scores[KEPT_SCORES[verdict.filter]] = verdict.score
     return verdict
 
 
-def candidate(task: Task, seed: Seed, request: Request, generation: Generation) -> Candidate:
-    """The training row that an answer would become, for the filters to look at."""
+class Judged(msgspec.Struct, frozen=True):
+    """A row and what became of it."""
+
+    task: Task
+    row: Candidate
+    verdict: Verdict
+    scores: dict[str, float]
+
+
+def judged(
+    source: Callable[[], Iterable[tuple[Task, Candidate]]],
+    filters: dict[str, list[Filter]],
+    stages: dict[str, Stage] | None = None,
+) -> Iterator[Judged]:
+    """Every row of `source` with its verdict, in order.
+
+    A filter that gathers must have seen all rows before it can judge one, so `source` is read once
+    more for each such filter of a task. Memory: a pointer a row, and the verdicts of rows that were
+    dropped before the last reading.
+    """
+    parts = {task: _parts(checks) for task, checks in filters.items()}
+    readings = max(len(found) for found in parts.values())
+    early: list[Verdict | None] = []  # by row: dropped in an earlier reading
+    scores: dict[int, dict[str, float]] = {}
+    for reading in range(readings - 1):
+        for number, (task, row) in enumerate(source()):
+            if reading == 0:
+                early.append(None)
+            # A task with fewer parts starts later, so that all end in the last reading.
+            part = reading - readings + len(parts[task.name])
+            if part < 0:
+                continue
+            gatherer: Any = parts[task.name][part + 1][0]
+            if hasattr(gatherer, "saw"):
+                gatherer.saw(row)
+            if early[number] is None:
+                verdict = judge(row, parts[task.name][part], stages, scores.setdefault(number, {}))
+                if verdict.decision is Decision.DROP:
+                    early[number] = verdict
+                    del scores[number]
+                else:
+                    gatherer.gather(row)
+                    if not scores[number]:
+                        del scores[number]
+    for number, (task, row) in enumerate(source()):
+        known = early[number] if early else None
+        found = scores.pop(number, {})
+        if known is None:
+            known = judge(row, parts[task.name][-1], stages, found)
+        yield Judged(task, row, known, found)
+
+
+def _parts(checks: list[Filter]) -> list[list[Filter]]:
+    """A task's filters, cut before each one that gathers."""
+    parts: list[list[Filter]] = [[]]
+    for check in checks:
+        if hasattr(check, "gather"):
+            parts.append([])
+        parts[-1].append(check)
+    return parts
+
+
+def candidate(
+    task: Task, seed: Seed, request: Request, generation: Generation, teacher: str = ""
+) -> Candidate:
+    """The training rows that an answer would become, for the filters to look at."""
     recipe = recipe_named(task.recipe)
-    prompt, completion = recipe.example(seed, generation, load_prompt(task.student_prompt))
+    showing = load_prompt(task.student_prompt)
+    if several := hook(recipe, "rows", task.options):
+        rows: list[Row] = several(seed, generation, showing)
+    else:
+        example = hook(recipe, "example", task.options)
+        assert example is not None, task.recipe
+        rows = [Row(*example(seed, generation, showing))]
+    examples = tuple(_example(task, seed, request, teacher, row) for row in rows)
+    return Candidate(seed, request, generation, examples[0], examples, teacher)
+
+
+def _example(task: Task, seed: Seed, request: Request, teacher: str, row: Row) -> Example:
     meta = {
         "task": task.name,
         "recipe": task.recipe,
+        "view": row.view,
         "seed_id": seed.id,
         "sample_index": request.sample_index,
-        "teacher": request.model,
-        "characters": sum(len(m.content) for m in completion),
+        "teacher": teacher,
+        "model": request.model,
+        "characters": sum(len(m.content) for m in row.completion),
     }
-    example = Example(prompt, completion, task.weight, (request.id,), meta)
-    return Candidate(seed, request, generation, example)
+    return Example(row.prompt, row.completion, task.weight * row.weight, (request.id,), meta)

@@ -7,31 +7,31 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pipeline import stopping
-from pipeline.config import Config, Task
+from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.ledger import Ledger
-from pipeline.models import model_identity
 from pipeline.models.ask import cost_of
 from pipeline.prompts import load_prompt
-from pipeline.records import Decision, Example, Finish, Seed, Verdict, read_jsonl
-from pipeline.stage1_generate.curate import Candidate
+from pipeline.records import Decision, Example, Finish, read_jsonl
+from pipeline.stage1_generate.curate import Filter, filter_kinds
 from pipeline.stage1_generate.curate.judge import (
+    Judged,
     Stage,
-    candidate,
     common_filters,
     contamination_filter,
     filters_of,
-    judge,
+    judged,
+    looks_back,
 )
 from pipeline.stage1_generate.dataset import write_dataset
-from pipeline.stage1_generate.generate import RUNS, UsedRow
+from pipeline.stage1_generate.recipes import recipe_identity, teaches
+from pipeline.stage1_generate.used import UsedRow, candidates
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.items import item_sources
 from pipeline.steps import Step, StepResult
@@ -72,6 +72,7 @@ class Funnel(msgspec.Struct):
     stages: list[Stage]
     kept: int
     by_task: dict[str, Yield]
+    by_teacher: dict[str, Yield] = {}
 
 
 def step(config: Config) -> Step:
@@ -95,12 +96,13 @@ def step(config: Config) -> Step:
             "extractor": EXTRACTOR_VERSION,
             "tasks": {
                 t.name: {
-                    "recipe": t.recipe,
+                    "recipe": recipe_identity(t.recipe),
                     "student_prompt": load_prompt(t.student_prompt).ref.hash,
                     "filters": t.filters,
                     "weight": t.weight,
                     "options": t.options,
                 }
+                | ({} if t.train else {"train": False})
                 for t in config.tasks
             },
         },
@@ -116,9 +118,8 @@ def step(config: Config) -> Step:
 
 
 def curate(config: Config) -> StepResult:
-    common = common_filters(config)
     against = contamination_filter(config)
-    filters = {task.name: filters_of(config, task, common, against) for task in config.tasks}
+    filters = all_filters(config, against)
     funnel = _empty_funnel(config, against is not None)
     stages = {stage.filter: stage for stage in funnel.stages}
     run = config.run_dir
@@ -128,24 +129,17 @@ def curate(config: Config) -> StepResult:
         _replacing(run / "2_kept.jsonl") as kept_file,
         _replacing(run / "2_dropped.jsonl") as dropped_file,
     ):
-        for task, row in candidates(config):
+        for found in judged(partial(candidates, config), filters, stages):
             stopping.raise_if_requested()
-            funnel.asked += 1
-            funnel.answered += row.generation.finish is not Finish.ERROR
-            counts = funnel.by_task[task.name]
-            counts.asked += 1
-            counts.answered += row.generation.finish is not Finish.ERROR
-            usage = row.generation.usage
-            counts.tokens += usage.input + usage.output
-            counts.usd += cost_of(usage, config.teacher_of(task.teacher).price)
-            verdict = judge(row, filters[task.name], stages)
-            if verdict.decision is Decision.KEEP:
-                kept.append(row.example)
-                counts.kept += 1
-                kept_file.write(encoder.encode(row.example) + b"\n")
-            else:
-                dropped_file.write(encoder.encode(_dropped(task, row, verdict)) + b"\n")
-    funnel.kept = len(kept)
+            _count(config, funnel, found)
+            if found.verdict.decision is Decision.DROP:
+                dropped_file.write(encoder.encode(_dropped(found)) + b"\n")
+            elif teaches(found.task):
+                funnel.kept += 1
+                for example in found.row.examples:
+                    meta = example.meta | found.scores
+                    kept.append(msgspec.structs.replace(example, meta=meta))
+                    kept_file.write(encoder.encode(kept[-1]) + b"\n")
     if not kept:
         worst = max(funnel.stages, key=lambda s: s.dropped)
         raise UserError(
@@ -159,24 +153,38 @@ def curate(config: Config) -> StepResult:
     return StepResult(counts={"answers": funnel.asked, "kept": funnel.kept})
 
 
-def candidates(config: Config) -> Iterator[tuple[Task, Candidate]]:
-    """Every stored answer of the run with its seed and the row it would become, in order."""
-    run = config.run_dir
-    seeds = {(s.task, s.id): s for s in read_jsonl(run / "0_seeds.jsonl", Seed)}
-    tasks = {task.name: task for task in config.tasks}
-    ledgers = {
-        model: Ledger(RUNS, model)
-        for model in {model_identity(t) for t in config.all_teachers.values()}
-    }
-    for used in read_jsonl(run / "1_generations.jsonl", UsedRow):
-        row = ledgers[used.model].get(used.request_id)
-        if row is None:
-            raise UserError(
-                f"{ledgers[used.model].folder} no longer holds {used.request_id}; type "
-                f"`--redo generate` to ask for what is missing"
-            )
-        task, seed = tasks[used.task], seeds[used.task, used.seed_id]
-        yield task, candidate(task, seed, row.request, row.generation)
+def all_filters(config: Config, against: Filter | None) -> dict[str, list[Filter]]:
+    """Every task's filters, those that wait for another task's answers with these at hand."""
+    shared = common_filters(config)
+    filters = {}
+    for task in config.tasks:
+        # Rows that are not trained on must not make others their duplicates.
+        common = shared if teaches(task) else common_filters(config)
+        filters[task.name] = filters_of(config, task, common, against)
+    for checks in filters.values():
+        for check in checks:
+            loading: Any = check
+            if hasattr(check, "load"):
+                used = read_jsonl(config.run_dir / "1_generations.jsonl", UsedRow)
+                rows = candidates(config, (row for row in used if row.task == loading.by))
+                loading.load((row.seed, row.generation) for _, row in rows)
+    return filters
+
+
+def _count(config: Config, funnel: Funnel, found: Judged) -> None:
+    row = found.row
+    answered = row.generation.finish is not Finish.ERROR
+    kept = found.verdict.decision is Decision.KEEP
+    funnel.asked += 1
+    funnel.answered += answered
+    usage = row.generation.usage
+    cost = cost_of(usage, config.all_teachers[row.teacher].price)
+    for counts in (funnel.by_task[found.task.name], funnel.by_teacher[row.teacher]):
+        counts.asked += 1
+        counts.answered += answered
+        counts.tokens += usage.input + usage.output
+        counts.usd += cost
+        counts.kept += kept
 
 
 def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
@@ -184,14 +192,17 @@ def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
     names += ["schema" for task in config.tasks if task.response_schema is not None]
     names += [name for task in config.tasks for entry in task.filters for name in entry]
     names += ["contamination"] if contaminated else []
-    # As filters_of orders them.
-    ordered = sorted(Counter(names), key=lambda name: name == "exact_duplicates")
+    # As filters_of orders them; contamination has no entry of its own.
+    kinds = filter_kinds()
+    ordered = sorted(Counter(names), key=lambda name: looks_back(kinds.get(name)))
     stages = [Stage(name, reasons={}) for name in ordered]
     by_task = {t.name: Yield() for t in config.tasks}
-    return Funnel(0, 0, stages, 0, by_task)
+    by_teacher = {name: Yield() for task in config.tasks for name in config.teachers_of(task)}
+    return Funnel(0, 0, stages, 0, by_task, by_teacher)
 
 
-def _dropped(task: Task, row: Candidate, verdict: Verdict) -> Dropped:
+def _dropped(found: Judged) -> Dropped:
+    task, row, verdict = found.task, found.row, found.verdict
     return Dropped(
         row.request.id,
         task.name,

@@ -21,8 +21,10 @@ from pipeline.stage3_evaluate.answers import extract_label
 GRADE = Grade.TEXT
 
 
-def prepare(seed: Seed, number: int, shots: list[int]) -> Seed:
+def prepare(seed: Seed, number: int, shots: list[int] | None = None) -> Seed:
     """Give a seed the number of shots its student will see: `shots` of the options, in turn."""
+    if shots is None:
+        return seed
     fine = isinstance(shots, list) and all(type(k) is int and k >= 0 for k in shots)
     if not fine or not shots:
         raise UserError(
