@@ -67,6 +67,8 @@ class Curate(Strict):
         {"length": {}},
         {"repetition": {}},
         {"refusal": {}},
+        {"unclosed_reasoning": {}},
+        {"leaked_prompt": {}},
         {"exact_duplicates": {}},
     ]
     contamination: Contamination = Contamination()

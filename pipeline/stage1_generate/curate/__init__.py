@@ -1,7 +1,15 @@
 """Filters: small pure units that say keep, or drop with a reason and a score.
 
-    validity.py       finish, empty, length, repetition, refusal
+    validity.py       finish, empty, length, unfinished
+    loops.py          repetition
+    refusals.py       refusal
+    language.py       language
+    leaks.py          unclosed_reasoning, leaked_prompt
+    formats.py        format
+    fits.py           fits_student
+    safety.py         secrets, personal_data
     correctness.py    answer (against the reference), constraints (verified), schema
+    stated.py         unit, one_answer
     contamination.py  overlap with the evaluation's items
     duplicates.py     exact_duplicates
 
@@ -11,6 +19,7 @@ look at one row. Some have more:
     gather(row)     it judges a row by other rows (a vote, a share that passed): it is first shown
                     every row that the filters before it keep; `saw(row)`, where it has that, all
     looks_back      true: its verdict depends on the rows that it kept before; it comes last
+    mask(text)      the text without what it finds, for files that people read
     by, load(...)   it needs the answers of the task `by`, and gets them before the first row
 
 judge.py applies the common ones in the order of the config, then the task's own, then
@@ -25,6 +34,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.records import Decision, Example, Generation, Request, Seed, Verdict
 
@@ -53,27 +63,55 @@ def drop(filter_name: str, reason: str, score: float | None = None) -> Verdict:
 
 def filter_kinds() -> dict[str, Callable[..., Filter]]:
     """Every filter by its name in the config: what makes it from its settings."""
-    from pipeline.stage1_generate.curate import correctness, duplicates, validity
+    from pipeline.stage1_generate.curate import (
+        correctness,
+        duplicates,
+        fits,
+        formats,
+        language,
+        leaks,
+        loops,
+        refusals,
+        safety,
+        stated,
+        validity,
+    )
 
     return {
         "finish": validity.finish,
         "empty": validity.empty,
         "length": validity.length,
-        "repetition": validity.repetition,
-        "refusal": validity.refusal,
+        "repetition": loops.repetition,
+        "refusal": refusals.refusal,
+        "language": language.language,
+        "unfinished": validity.unfinished,
+        "unclosed_reasoning": leaks.unclosed_reasoning,
+        "leaked_prompt": leaks.leaked_prompt,
+        "format": formats.format,
+        "fits_student": fits.fits_student,
+        "secrets": safety.secrets,
+        "personal_data": safety.personal_data,
         "answer": correctness.answer,
+        "unit": stated.unit,
+        "one_answer": stated.one_answer,
         "constraints": correctness.constraints,
         "schema": correctness.schema,
         "exact_duplicates": duplicates.ExactDuplicates,
     }
 
 
-def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
-    """A filter by its name in the config; a wrong name or setting is a `UserError`."""
+def make_filter(
+    name: str, settings: dict[str, Any], place: str, config: Config | None = None
+) -> Filter:
+    """A filter by its name in the config; a wrong name or setting is a `UserError`.
+
+    A filter with a parameter `config` (it looks at the student, say) is given it.
+    """
     known = filter_kinds()
     if name not in known:
         raise UserError(f"{place}: filter {name!r} is not known; allowed: {', '.join(known)}")
-    allowed = inspect.signature(known[name]).parameters
+    parameters = inspect.signature(known[name]).parameters
+    allowed = [key for key in parameters if key != "config"]
     wrong = [key for key in settings if key not in allowed]
     if wrong:
         raise UserError(
@@ -85,7 +123,8 @@ def make_filter(name: str, settings: dict[str, Any], place: str) -> Filter:
             msgspec.convert(value, hints[key])
         except msgspec.ValidationError as error:
             raise UserError(f"{place}.{name}.{key}: {error}; seen: {value!r}") from None
+    given = {"config": config} if "config" in parameters else {}
     try:
-        return known[name](**settings)
+        return known[name](**settings, **given)
     except (TypeError, ValueError) as error:
         raise UserError(f"{place}.{name}: {error}") from None

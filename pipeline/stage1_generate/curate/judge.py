@@ -38,15 +38,15 @@ def filters_of(
     """
     place = f"tasks.{task.name}.filters"
     if task.response_schema is not None:
-        common = [*common, make_filter("schema", {}, place)]
-    own = [make_filter(n, s, place) for entry in task.filters for n, s in entry.items()]
+        common = [*common, make_filter("schema", {}, place, config)]
+    own = [make_filter(n, s, place, config) for entry in task.filters for n, s in entry.items()]
     every = [*common, *own, *([against] if against else [])]
     return sorted(every, key=looks_back)
 
 
 def common_filters(config: Config) -> list[Filter]:
     entries = [item for entry in config.curate.filters for item in entry.items()]
-    return [make_filter(name, settings, "curate.filters") for name, settings in entries]
+    return [make_filter(name, settings, "curate.filters", config) for name, settings in entries]
 
 
 def contamination_filter(config: Config) -> Filter | None:

@@ -17,6 +17,7 @@ from pipeline import stopping
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.models.ask import cost_of
+from pipeline.models.locate import identity_of
 from pipeline.prompts import load_prompt
 from pipeline.records import Decision, Example, Finish, read_jsonl
 from pipeline.stage1_generate.curate import Filter, filter_kinds
@@ -31,6 +32,7 @@ from pipeline.stage1_generate.curate.judge import (
 )
 from pipeline.stage1_generate.dataset import write_dataset
 from pipeline.stage1_generate.recipes import recipe_identity, teaches
+from pipeline.stage1_generate.tokens import MAX_LENGTH
 from pipeline.stage1_generate.used import UsedRow, candidates
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.items import item_sources
@@ -39,7 +41,8 @@ from pipeline.steps import Step, StepResult
 # Raised with every change of what curation keeps from the same answers and settings.
 # 2: duplicates come last and are compared as written; episodes and short items count as
 # contamination.
-CURATION_VERSION = 2
+# 3: loops and refusals are looked for anywhere in an answer.
+CURATION_VERSION = 3
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -94,6 +97,7 @@ def step(config: Config) -> Step:
             "contamination": against.model_dump(mode="json") | {"items": evaluated},
             "validation_share": config.curate.validation_share,
             "extractor": EXTRACTOR_VERSION,
+            **_student(config),
             "tasks": {
                 t.name: {
                     "recipe": recipe_identity(t.recipe),
@@ -117,6 +121,15 @@ def step(config: Config) -> Step:
     )
 
 
+def _student(config: Config) -> dict[str, Any]:
+    """What the filter `fits_student` depends on, where it is used."""
+    lists = [config.curate.filters, *(task.filters for task in config.tasks)]
+    if not any("fits_student" in entry for filters in lists for entry in filters):
+        return {}
+    identity = identity_of(config.student.model, config.student.revision)
+    return {"student": [identity, config.train.sft.get("max_length", MAX_LENGTH)]}
+
+
 def curate(config: Config) -> StepResult:
     against = contamination_filter(config)
     filters = all_filters(config, against)
@@ -133,7 +146,9 @@ def curate(config: Config) -> StepResult:
             stopping.raise_if_requested()
             _count(config, funnel, found)
             if found.verdict.decision is Decision.DROP:
-                dropped_file.write(encoder.encode(_dropped(found)) + b"\n")
+                dropped_file.write(
+                    encoder.encode(_dropped(found, filters[found.task.name])) + b"\n"
+                )
             elif teaches(found.task):
                 funnel.kept += 1
                 for example in found.row.examples:
@@ -201,16 +216,14 @@ def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
     return Funnel(0, 0, stages, 0, by_task, by_teacher)
 
 
-def _dropped(found: Judged) -> Dropped:
-    task, row, verdict = found.task, found.row, found.verdict
+def _dropped(found: Judged, filters: list[Filter]) -> Dropped:
+    """The line of 2_dropped.jsonl; what a filter that masks has found reaches no file."""
+    row, verdict = found.row, found.verdict
+    text, reason = row.generation.text, verdict.reason
+    for mask in (check.mask for check in filters if hasattr(check, "mask")):
+        text, reason = mask(text), mask(reason)
     return Dropped(
-        row.request.id,
-        task.name,
-        row.seed.id,
-        verdict.filter,
-        verdict.reason,
-        verdict.score,
-        row.generation.text,
+        row.request.id, found.task.name, row.seed.id, verdict.filter, reason, verdict.score, text
     )
 
 

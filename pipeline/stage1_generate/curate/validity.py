@@ -1,39 +1,24 @@
-"""Is this an answer at all? Finish reason, emptiness, length, loops, refusals."""
+"""Is this an answer at all? Finish reason, emptiness, length, an end in mid-sentence."""
 
 from __future__ import annotations
 
 import re
-import zlib
-from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.records import Finish, Verdict
 from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
 
-# Only at the start of an answer: a story in which somebody says sorry is no refusal.
-_REFUSALS = re.compile(
-    r"""^\W*(
-        (i['’]?m|i\ am|we['’]?re|we\ are)\ (very\ |so\ |really\ )?(sorry|afraid)\b[^.!?\n]{0,60}
-            \b(can(['’]?t|not)|unable|not\ able|won['’]?t|don['’]?t)
-      | (sorry|apologies|unfortunately)\b[^.!?\n]{0,40}
-            \b(i|we)\b[^.!?\n]{0,20}\b(can(['’]?t|not)|unable|not\ able|won['’]?t)
-      | i\ (can(['’]?t|not)|won['’]?t|am\ unable\ to|am\ not\ able\ to)\ (\w+\ ){0,2}
-            (help|assist|comply|fulfil|fulfill|provide|answer|do\ that|create|generate|write|share)
-      | as\ an?\ (ai|artificial|language|large\ language)\b
-      | i['’]?m\ (just\ )?an\ ai\b
-      | (很|非常|十分)?(抱歉|对不起|遗憾)[，,。！!]?[^。！？\n]{0,20}
-            (无法|不能|不可以|没有办法|没办法)
-      | 我(无法|不能|没有办法|没办法)(回答|提供|帮助|协助|满足|完成|生成|为您|为你)
-      | 作为(一个|一名)?(人工智能|AI|语言模型|大语言模型)
-    )""",
-    re.IGNORECASE | re.VERBOSE,
-)
 _WORDS = re.compile(r"[\u3400-\u9fff]|[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def words(text: str) -> list[str]:
     """Words, lower case; every Chinese character counts as one."""
     return _WORDS.findall(text.lower())
+
+
+def taught(row: Candidate) -> str:
+    """What the student would learn to write of this answer."""
+    return "\n\n".join(message.content for message in row.example.completion)
 
 
 def finish(allow: Sequence[str] = ("stop",)) -> Filter:
@@ -55,7 +40,7 @@ def empty() -> Filter:
     """Drop answers without a letter or digit, and reasoning without an answer."""
 
     def check(row: Candidate) -> Verdict:
-        if not words(row.generation.text):
+        if not _WORDS.search(row.generation.text):
             only = "only reasoning, no answer" if row.generation.reasoning else "no words"
             return drop("empty", only)
         return keep("empty")
@@ -77,37 +62,53 @@ def length(min_tokens: int = 1, max_tokens: int = 2048) -> Filter:
     return check
 
 
-def repetition(max_share: float = 0.5, max_lines: int = 4) -> Filter:
-    """Drop loops: text that repeats itself.
+_DANGLING = re.compile(
+    r"(?:\b(?:the|a|an|of|and|or|to|with|is|are|was|were|in|on|at|by|for|from|that|which|because|than"
+    r"|into|as|if|but|its|their|his|her|your|my|our)|[,，、;；(（\[{]|[一-鿿][的和与在把被从对将向])$",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(r"[.!?。！？…:：)\]}）】」』\"”'’*_`~|>$]$")
+_NO_PROSE = re.compile(r"^\s*(?:[-*+•#>|]|\d+[.)、]|[A-Za-z][.)])\s?|^\s{4}|^\s*[$\\]")
 
-    Score: the larger of the share of 4-grams of words that are repeats (Gopher's idea,
-    2112.11446) and, for long texts, what zlib saves beyond ordinary prose.
+
+def unfinished() -> Filter:
+    """Drop answers that stop in the middle, though their finish reason is stop.
+
+    Servers report a cut as `stop` when a stop string or their own limit ended it. Certain: a code
+    fence or LaTeX box that is never closed, a last word that cannot end a sentence ("... of the").
+    Likely: prose of whole sentences whose last one has no end; not looked at where the seed has
+    constraints, which may ask for just that. Lists, labels, verse and code may end as they like.
     """
 
     def check(row: Candidate) -> Verdict:
-        text = row.generation.text
-        lines = Counter(line.strip() for line in text.splitlines() if len(line.strip()) > 8)
-        _line, times = lines.most_common(1)[0] if lines else ("", 0)
-        if times > max_lines:
-            return drop("repetition", f"the same line {times} times", times)
-        tokens = words(text)
-        grams = [tuple(tokens[i : i + 4]) for i in range(len(tokens) - 3)]
-        share = 1 - len(set(grams)) / len(grams) if len(grams) >= 8 else 0.0
-        data = text.encode()
-        if len(data) > 400 and len(zlib.compress(data)) / len(data) < 0.12:
-            return drop("repetition", "compresses like a loop", round(share, 3))
-        if share > max_share:
-            return drop("repetition", "repeated 4-grams", round(share, 3))
-        return keep("repetition", round(share, 3))
+        text = row.generation.text.rstrip()
+        if text.count("```") % 2:
+            return drop("unfinished", "a code fence is never closed")
+        box = text.rfind("\\boxed{")
+        if box >= 0 and text.count("}", box) < text.count("{", box):
+            return drop("unfinished", "a \\boxed is never closed")
+        last = text.rpartition("\n")[2]
+        if text.endswith("```") or row.seed.constraints:
+            return keep("unfinished")
+        if _DANGLING.search(last[-12:]) and not _NO_PROSE.match(last) and len(words(text)) > 8:
+            return drop("unfinished", "ends in mid-sentence")
+        if _cut_prose(text, last):
+            return drop("unfinished", "the last sentence has no end")
+        return keep("unfinished")
 
     return check
 
 
-def refusal() -> Filter:
-    """Drop answers that begin with a refusal, in English or Chinese."""
-
-    def check(row: Candidate) -> Verdict:
-        found = _REFUSALS.match(row.generation.text.lstrip()[:300])
-        return drop("refusal", found.group(0).strip()[:60]) if found else keep("refusal")
-
-    return check
+def _cut_prose(text: str, last: str) -> bool:
+    """Whether sentences with ends come before a last one of some length that has none."""
+    if not last[-1:].isalpha() or _NO_PROSE.match(last):
+        return False
+    sentences = re.split(r"(?<=[.!?])\s+|(?<=[。！？])", last)
+    whole = [part for part in re.split(r"(?<=[.!?])\s+|(?<=[。！？])|\n", text) if part.strip()][
+        :-1
+    ]
+    ended = sum(1 for part in whole if _ENDS.search(part.rstrip()))
+    # A line of its own may be a signature or a title; verse has lines without ends throughout.
+    own_line = len(sentences) == 1 and "\n" in text
+    long_enough = len(words(sentences[-1])) >= (8 if own_line else 5)
+    return len(whole) >= 1 + own_line and ended >= 0.8 * len(whole) and long_enough
