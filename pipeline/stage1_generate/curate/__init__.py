@@ -11,7 +11,7 @@
     correctness.py    answer (against the reference), constraints (verified), schema
     stated.py         unit, one_answer
     contamination.py  overlap with the evaluation's items
-    duplicates.py     exact_duplicates
+    duplicates.py     exact_duplicates, per_seed; near_duplicates.py has its own file
 
 A filter is made from its settings (`length(max_tokens=512)`) and called with a `Candidate`. Most
 look at one row. Some have more:
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 
@@ -71,6 +71,7 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         language,
         leaks,
         loops,
+        near_duplicates,
         refusals,
         safety,
         stated,
@@ -97,6 +98,8 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         "constraints": correctness.constraints,
         "schema": correctness.schema,
         "exact_duplicates": duplicates.ExactDuplicates,
+        "near_duplicates": near_duplicates.NearDuplicates,
+        "per_seed": duplicates.PerSeed,
     }
 
 
@@ -110,17 +113,16 @@ def make_filter(
     known = filter_kinds()
     if name not in known:
         raise UserError(f"{place}: filter {name!r} is not known; allowed: {', '.join(known)}")
-    parameters = inspect.signature(known[name]).parameters
+    parameters = inspect.signature(known[name], eval_str=True).parameters
     allowed = [key for key in parameters if key != "config"]
     wrong = [key for key in settings if key not in allowed]
     if wrong:
         raise UserError(
             f"{place}.{name}: unknown setting {wrong[0]!r}; allowed: {', '.join(allowed) or 'none'}"
         )
-    hints = get_type_hints(known[name])
     for key, value in settings.items():
         try:
-            msgspec.convert(value, hints[key])
+            msgspec.convert(value, parameters[key].annotation)
         except msgspec.ValidationError as error:
             raise UserError(f"{place}.{name}.{key}: {error}; seen: {value!r}") from None
     given = {"config": config} if "config" in parameters else {}
