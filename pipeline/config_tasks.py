@@ -31,7 +31,8 @@ class SeedSource(BaseModel):
     generator: str | None = None
     dataset: str | None = None
     from_task: str | None = Field(None, alias="from")
-    rows: Literal["kept", "dropped"] | None = None  # with `from`; kept where it is left out
+    # With `from`: which of its answers. `all`: those that filters drop too. Left out: kept.
+    rows: Literal["kept", "dropped", "all"] | None = None
     run: str | None = None
     n: int | None = Field(None, ge=1)
 

@@ -93,6 +93,11 @@ def check_tasks(config: Config) -> None:
         place = f"tasks.{task.name}"
         recipe = recipe_named(task.recipe)
         check_options(recipe, task.options, place)
+        if getattr(recipe, "POOL", False) and len(config.teachers_of(task)) < 2:
+            raise UserError(
+                f"{place}: recipe {task.recipe} needs `teachers: [NAME, NAME, ...]`, at least two "
+                f"of: {', '.join(config.all_teachers)}"
+            )
         for name in config.teachers_of(task):
             _check_teacher(config, task, name)
         asking = load_prompt(task.teacher_prompt)
@@ -105,8 +110,21 @@ def check_tasks(config: Config) -> None:
             ask_with(first, asking)
             request = Request("", first.id, task.recipe, asking.ref, (), Sampling(), 0, "")
             candidate(task, first, request, Generation("", "an answer", Finish.STOP))
+        _check_waiting(config, task)
     if not any(teaches(task) for task in config.tasks):
         raise UserError("no task has `train: true`, so there would be nothing to train on")
+
+
+def _check_waiting(config: Config, task: Task) -> None:
+    """A filter that reads another task's answers needs one that is about this task's."""
+    for entry in task.filters:
+        for name, settings in entry.items():
+            about = [t.name for t in config.tasks if t.seeds.from_task == task.name]
+            if "by" in settings and name == "judge" and settings["by"] not in about:
+                raise UserError(
+                    f"tasks.{task.name}.filters.{name}.by: {settings['by']!r} is no task whose "
+                    f"seeds come `from: {task.name}`; these do: {', '.join(about) or 'none'}"
+                )
 
 
 def _check_teacher(config: Config, task: Task, name: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -141,9 +141,9 @@ def _derived(config: Config, task: Task, found: dict[str, Derived]) -> Iterator[
     assert name is not None
     source = config.task_named(name)
     harvest = hook(recipe_named(source.recipe), "harvest", source.options)
-    wanted = Decision.DROP if task.seeds.rows == "dropped" else Decision.KEEP
-    answers = _answers(config, source, wanted)
-    rows = harvest(answers) if harvest and wanted is Decision.KEEP else _as_they_are(answers)
+    answers = _answers(config, source, task.seeds.rows or "kept")
+    kept = task.seeds.rows in (None, "kept")
+    rows = harvest(answers) if harvest and kept else _as_they_are(answers)
     number = 0
     for row in rows:
         if isinstance(row, Lost):
@@ -157,9 +157,9 @@ def _derived(config: Config, task: Task, found: dict[str, Derived]) -> Iterator[
 
 
 def _answers(
-    config: Config, source: Task, wanted: Decision
+    config: Config, source: Task, wanted: Literal["kept", "dropped", "all"]
 ) -> Iterator[tuple[Seed, Request, Generation]]:
-    """The answers of a task that its filters keep, or those they drop."""
+    """The answers of a task that its filters keep, or drop, or all; rows that failed are none."""
     wave = next(i for i, tasks in enumerate(waves(config)) if source in tasks)
 
     def rows() -> Iterator[tuple[Task, Any]]:
@@ -169,11 +169,15 @@ def _answers(
     checks = filters_of(config, source, common_filters(config), contamination_filter(config))
     # What other tasks will say of these answers is not known yet.
     now = [check for check in checks if not hasattr(check, "load")]
-    if wanted is Decision.DROP:  # a duplicate of a good answer is no bad one
+    if wanted == "dropped":  # a duplicate of a good answer is no bad one
         now = [check for check in now if not looks_back(check)]
+    if wanted == "all":
+        now = []
+    keeps = wanted != "dropped"
     for found in judged(rows, {source.name: now}):
         row = found.row
-        if found.verdict.decision is wanted and row.generation.finish is not Finish.ERROR:
+        fits = (found.verdict.decision is Decision.KEEP) == keeps
+        if fits and row.generation.finish is not Finish.ERROR:
             yield row.seed, row.request, row.generation
 
 

@@ -19,6 +19,7 @@ import msgspec
 from markupsafe import Markup
 
 from pipeline.stage3_evaluate import report_view
+from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tables
 from pipeline.stage3_evaluate.report_data import Funnel, RunFiles, read_run
 from pipeline.stage3_evaluate.report_markdown import markdown
 from pipeline.stage3_evaluate.report_samples import Samples, choose, safe
@@ -60,8 +61,7 @@ class Page(msgspec.Struct, frozen=True):
     tables: list[Table]
     funnel: Funnel | None
     bars: list[Bar]
-    yield_columns: tuple[str, ...]
-    yields: list[tuple[str, ...]]  # of each task
+    curation: list[CurationTable]
     loss: Markup | None
     steps: list[StepRow]
     samples: Samples
@@ -128,8 +128,7 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         tables=report_view.tables(run),
         funnel=run.funnel,
         bars=_bars(run.funnel) if run.funnel else [],
-        yield_columns=report_view.YIELD_COLUMNS,
-        yields=report_view.yields(run),
+        curation=curation_tables(run),
         loss=report_view.loss_chart(run),
         steps=_steps(run),
         samples=samples,

@@ -40,7 +40,7 @@ class Stage(msgspec.Struct, frozen=True):
     reasons: dict[str, int] = {}
 
 
-class TaskYield(msgspec.Struct, frozen=True):
+class Yield(msgspec.Struct, frozen=True):
     """What a task's answers came to and took: tokens in and out, USD."""
 
     asked: int = 0
@@ -48,6 +48,18 @@ class TaskYield(msgspec.Struct, frozen=True):
     kept: int = 0
     tokens: int = 0
     usd: float = 0.0
+    alone: int = 0
+
+
+class Judge(msgspec.Struct, frozen=True):
+    """How far a judge agrees with the truth; see curate/judgement.py."""
+
+    judged: int = 0
+    unreadable: int = 0
+    known: int = 0
+    agree: float | None = None
+    auc: float | None = None
+    same_in_both_orders: float | None = None
 
 
 class Funnel(msgspec.Struct, frozen=True):
@@ -55,7 +67,9 @@ class Funnel(msgspec.Struct, frozen=True):
     answered: int
     stages: list[Stage]
     kept: int
-    by_task: dict[str, TaskYield] = {}
+    by_task: dict[str, Yield] = {}
+    by_teacher: dict[str, Yield] = {}
+    judges: dict[str, Judge] = {}
 
 
 class DroppedRow(msgspec.Struct, frozen=True):

@@ -74,7 +74,8 @@ def _funnel(page: Page) -> str:
     if page.funnel is None:
         return "No funnel: the step `curate` has not run."
     bars = _table(["filter", "rows", "why"], [[bar.name, bar.count, bar.why] for bar in page.bars])
-    return "\n\n".join([bars, *([_table(page.yield_columns, page.yields)] if page.yields else [])])
+    tables = [f"**{t.title}**\n\n{_table(t.columns, t.rows)}" for t in page.curation]
+    return "\n\n".join([bars, *tables])
 
 
 def _steps(page: Page) -> str:

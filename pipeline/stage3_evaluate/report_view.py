@@ -126,36 +126,6 @@ def headline(run: RunFiles) -> str:
     return " ".join(parts)
 
 
-YIELD_COLUMNS = (
-    "task",
-    "asked",
-    "answered",
-    "kept",
-    "share",
-    "tokens a kept row",
-    "USD a kept row",
-)
-
-
-def yields(run: RunFiles) -> list[tuple[str, ...]]:
-    """A row of `YIELD_COLUMNS` for each task."""
-    rows: list[tuple[str, ...]] = []
-    for task, found in (run.funnel.by_task if run.funnel else {}).items():
-        kept = found.kept
-        rows.append(
-            (
-                task,
-                f"{found.asked:,}",
-                f"{found.answered:,}",
-                f"{kept:,}",
-                percent(kept / found.asked) if found.asked else "–",
-                f"{found.tokens / kept:,.0f}" if kept and found.tokens else "–",
-                f"{found.usd / kept:.6f}" if kept and found.usd else "–",
-            )
-        )
-    return rows
-
-
 def cards(run: RunFiles) -> list[Card]:
     if run.scores is None:
         return []

@@ -11,6 +11,7 @@
     correctness.py    answer (against the reference), constraints (verified), schema
     stated.py         unit, one_answer
     contamination.py  overlap with the evaluation's items
+    judgement.py      judge (another task's scores), best_of
     duplicates.py     exact_duplicates, per_seed; near_duplicates.py has its own file
 
 A filter is made from its settings (`length(max_tokens=512)`) and called with a `Candidate`. Most
@@ -68,6 +69,7 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         duplicates,
         fits,
         formats,
+        judgement,
         language,
         leaks,
         loops,
@@ -97,6 +99,8 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         "one_answer": stated.one_answer,
         "constraints": correctness.constraints,
         "schema": correctness.schema,
+        "judge": judgement.Judge,
+        "best_of": judgement.BestOf,
         "exact_duplicates": duplicates.ExactDuplicates,
         "near_duplicates": near_duplicates.NearDuplicates,
         "per_seed": duplicates.PerSeed,

@@ -30,6 +30,7 @@ from pipeline.stage1_generate.curate.judge import (
     judged,
     looks_back,
 )
+from pipeline.stage1_generate.curate.judgement import Agreement, Judge
 from pipeline.stage1_generate.dataset import write_dataset
 from pipeline.stage1_generate.recipes import recipe_identity, teaches
 from pipeline.stage1_generate.tokens import MAX_LENGTH
@@ -65,6 +66,7 @@ class Yield(msgspec.Struct):
     kept: int = 0
     tokens: int = 0
     usd: float = 0.0
+    alone: int = 0  # of a pool's teacher: seeds of which only its answers were kept
 
 
 class Funnel(msgspec.Struct):
@@ -76,6 +78,7 @@ class Funnel(msgspec.Struct):
     kept: int
     by_task: dict[str, Yield]
     by_teacher: dict[str, Yield] = {}
+    judges: dict[str, Agreement] = {}  # by the judging task
 
 
 def step(config: Config) -> Step:
@@ -138,6 +141,7 @@ def curate(config: Config) -> StepResult:
     run = config.run_dir
     encoder = msgspec.json.Encoder()
     kept: list[Example] = []
+    covered: dict[tuple[str, str], str] = {}  # seeds of pools: the only teacher so far, or ""
     with (
         _replacing(run / "2_kept.jsonl") as kept_file,
         _replacing(run / "2_dropped.jsonl") as dropped_file,
@@ -145,6 +149,9 @@ def curate(config: Config) -> StepResult:
         for found in judged(partial(candidates, config), filters, stages):
             stopping.raise_if_requested()
             _count(config, funnel, found)
+            if found.task.teachers and found.verdict.decision is Decision.KEEP:
+                seed, teacher = (found.task.name, found.row.seed.id), found.row.teacher
+                covered[seed] = teacher if covered.get(seed, teacher) == teacher else ""
             if found.verdict.decision is Decision.DROP:
                 dropped_file.write(
                     encoder.encode(_dropped(found, filters[found.task.name])) + b"\n"
@@ -162,6 +169,13 @@ def curate(config: Config) -> StepResult:
             f"{worst.dropped} ({', '.join(worst.reasons)}). `distill show {config.name}` prints "
             "dropped rows; loosen the filter or change the teacher's prompt"
         )
+    for teacher in covered.values():
+        if teacher:
+            funnel.by_teacher[teacher].alone += 1
+    for checks in filters.values():
+        for check in checks:
+            if isinstance(check, Judge):
+                funnel.judges[check.by] = check.agreement
     with _replacing(run / "2_funnel.json") as file:
         file.write(msgspec.json.format(encoder.encode(funnel), indent=2))
     write_dataset(config, kept, funnel)

@@ -1,6 +1,7 @@
 """What a recipe is: a module with these functions.
 
     GRADE                                   the access it needs to the teacher
+    POOL                                    True: it needs `teachers`, at least two
     TEACHES                                 False: its answers are for other tasks only
     requests(seed, asking) -> messages      what the teacher is asked (one list of chat messages)
     example(seed, generation, showing)      what the student sees: (prompt, completion) messages
@@ -70,6 +71,8 @@ def recipe_named(name: str) -> ModuleType:
         constraints,
         context,
         in_context,
+        judge,
+        multi_teacher,
         response,
     )
 
@@ -79,6 +82,8 @@ def recipe_named(name: str) -> ModuleType:
         "constraints": constraints,
         "in_context": in_context,
         "context": context,
+        "multi_teacher": multi_teacher,
+        "judge": judge,
     }
     if name in known:
         return known[name]

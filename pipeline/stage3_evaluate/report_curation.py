@@ -1,0 +1,82 @@
+"""What curation came to, as tables: yield and cost of tasks and teachers, judges."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipeline.stage3_evaluate.charts import percent
+from pipeline.stage3_evaluate.report_data import Funnel, RunFiles, Yield
+
+
+class CurationTable(msgspec.Struct, frozen=True):
+    title: str
+    columns: tuple[str, ...]  # the first one names the rows
+    rows: list[tuple[str, ...]]
+
+
+def curation_tables(run: RunFiles) -> list[CurationTable]:
+    """Tables that have something to say; of a run without a funnel none."""
+    if run.funnel is None:
+        return []
+    tables = [_yields("task", run.funnel.by_task)]
+    if len(run.funnel.by_teacher) > 1:
+        tables.append(_yields("teacher", run.funnel.by_teacher))
+    if run.funnel.judges:
+        tables.append(_judges(run.funnel))
+    return [table for table in tables if table.rows]
+
+
+def _yields(kind: str, found: dict[str, Yield]) -> CurationTable:
+    columns: tuple[str, ...] = (
+        kind,
+        "asked",
+        "answered",
+        "kept",
+        "share",
+        "tokens a kept row",
+        "USD a kept row",
+    )
+    rows = [(name, *_yield(counts)) for name, counts in found.items()]
+    if any(counts.alone for counts in found.values()):
+        columns += ("seeds only it answered",)
+        rows = [
+            (*row, f"{counts.alone:,}") for row, counts in zip(rows, found.values(), strict=True)
+        ]
+    return CurationTable(f"Yield and cost of each {kind}", columns, rows)
+
+
+def _yield(counts: Yield) -> tuple[str, ...]:
+    kept = counts.kept
+    return (
+        f"{counts.asked:,}",
+        f"{counts.answered:,}",
+        f"{kept:,}",
+        percent(kept / counts.asked) if counts.asked else "–",
+        f"{counts.tokens / kept:,.0f}" if kept and counts.tokens else "–",
+        f"{counts.usd / kept:.6f}" if kept and counts.usd else "–",
+    )
+
+
+def _judges(funnel: Funnel) -> CurationTable:
+    columns = (
+        "judge",
+        "judged",
+        "unreadable",
+        "truth known",
+        "agrees with it",
+        "AUC",
+        "same in both orders",
+    )
+    rows: list[tuple[str, ...]] = [
+        (
+            name,
+            f"{found.judged:,}",
+            f"{found.unreadable:,}",
+            f"{found.known:,}",
+            percent(found.agree) if found.agree is not None else "–",
+            f"{found.auc:.2f}" if found.auc is not None else "–",
+            percent(found.same_in_both_orders) if found.same_in_both_orders is not None else "–",
+        )
+        for name, found in funnel.judges.items()
+    ]
+    return CurationTable("How far each judge agrees with the known truth", columns, rows)
