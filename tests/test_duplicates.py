@@ -24,7 +24,7 @@ from pipeline.records import (
     Verdict,
     digest,
 )
-from pipeline.stage1_generate.curate import Candidate, make_filter, near_duplicates
+from pipeline.stage1_generate.curate import Candidate, alike, make_filter
 from pipeline.stage1_generate.curate.digest_set import DigestSet
 from pipeline.stage1_generate.curate.duplicates import identity
 from pipeline.stage1_generate.curate.minhash import By, signatures
@@ -210,7 +210,7 @@ def test_rows_too_short_for_a_shingle_are_left_to_exact_duplicates() -> None:
 def test_batches_do_not_change_what_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(prose(40, i % 60)) + " tail" * (i % 3) for i in range(150)]
     whole = judged(texts)
-    monkeypatch.setattr(near_duplicates, "BATCH", 1)
+    monkeypatch.setattr(alike, "BATCH", 1)
     assert judged(texts) == whole
 
 
