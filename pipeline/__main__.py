@@ -20,7 +20,7 @@ from pipeline.errors import (
     disk_failure,
 )
 
-STEP_NAMES = ("generate", "curate", "train", "evaluate", "score", "report")
+STEP_NAMES = ("generate", "curate", "controls", "train", "evaluate", "score", "report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         step = _with_config(commands, name, text, _steps)
         if name == "train":
             step.add_argument("--check", action="store_true", help="only look for mistakes")
+            step.add_argument(
+                "--control", metavar="NAME",
+                help="train on 3_controls/NAME instead of the dataset, with the same settings",
+            )  # fmt: skip
     _with_config(commands, "doctor", "is the teacher reachable, does the student fit", _doctor)
     _with_config(commands, "cancel", "end the batches that a provider still works on", _cancel)
 
@@ -136,7 +140,11 @@ def _steps(arguments: argparse.Namespace) -> int:
     if getattr(arguments, "check", False):
         return flow.check_training(arguments.config, arguments.overrides)
     return flow.run_command(
-        arguments.command, arguments.config, arguments.overrides, redo=arguments.redo
+        arguments.command,
+        arguments.config,
+        arguments.overrides,
+        redo=arguments.redo,
+        control=getattr(arguments, "control", None),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from pipeline.config_dataset import Control, DatasetFiles, Mixture
 from pipeline.config_file import Location, apply_override, dump_yaml, load_yaml
 from pipeline.config_models import (
     Backend,
@@ -73,6 +74,9 @@ class Curate(Strict):
     ]
     contamination: Contamination = Contamination()
     validation_share: float = Field(0.05, ge=0, lt=1)
+    mixture: Mixture | None = None
+    controls: list[Control] = []
+    dataset: DatasetFiles = DatasetFiles()
 
 
 class Train(Strict):

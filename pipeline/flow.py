@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Which steps a command does; `distill run` does the commands in this order.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "generate": ("generate",),
-    "curate": ("curate",),
+    "curate": ("curate", "controls"),
     "train": ("train",),
     "evaluate": ("evaluate", "score"),
     "report": ("report",),
@@ -34,7 +34,7 @@ LOCK_SECONDS = 3.0  # a process that was just killed may take a moment to be gon
 
 
 def all_steps(config: Config) -> list[Step]:
-    from pipeline.stage1_generate import generate
+    from pipeline.stage1_generate import controls, generate
     from pipeline.stage1_generate.curate import run as curate
     from pipeline.stage2_train import sft
     from pipeline.stage3_evaluate import evaluate
@@ -42,6 +42,7 @@ def all_steps(config: Config) -> list[Step]:
     return [
         generate.step(config),
         curate.step(config),
+        *([controls.step(config)] if config.curate.controls else []),
         sft.step(config),
         evaluate.step(config),
         evaluate.score_step(config),
@@ -68,21 +69,33 @@ def checked_config(path: Path, overrides: Sequence[str]) -> Config:
 
 
 def run_command(
-    command: str, path: Path, overrides: Sequence[str], *, redo: str | None = None
+    command: str,
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    redo: str | None = None,
+    control: str | None = None,
 ) -> int:
-    """Do the steps of one command that are missing."""
+    """Do the steps of one command that are missing. `control`: train that one, not the student."""
     stopping.install()
     config = checked_config(path, overrides)
     steps = all_steps(config)
     names = COMMANDS[command]
+    if control is not None:
+        steps = [_training_of(config, control)]
+        names = (steps[0].name,)
+        redo = names[0] if redo == "train" else redo
     if redo is not None and redo not in names:
         raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
-    if redo == "train":
+    if redo is not None and command == "train":
         check_training(path, overrides)  # before the old student is gone
     code = DONE
     with alone(config.run_dir):
         if redo is not None:
-            redo_from(config, steps, redo)
+            if control is None:
+                redo_from(config, steps, redo)
+            else:
+                forget(config.run_dir, steps)
         for step in steps:
             if step.name not in names:
                 continue
@@ -113,8 +126,27 @@ def _name_failed(record: StepRecord) -> None:
 
 def redo_from(config: Config, steps: list[Step], name: str) -> None:
     """Forget a step and all that follow. What they had written goes; the ledger stays."""
+    if name == "controls" and not config.curate.controls:
+        raise UserError("--redo controls: curate.controls is empty, so there is no such step")
     at = [step.name for step in steps].index(name)
-    forget(config.run_dir, steps[at:])
+    # What follows the controls is their own training, which no other step waits for.
+    gone = [steps[at]] if name == "controls" else steps[at:]
+    if any(step.name == "controls" for step in gone):
+        gone = [*gone, *(_training_of(config, control) for control in config.curate.controls)]
+    forget(config.run_dir, gone)
+
+
+def _training_of(config: Config, control: str) -> Step:
+    from pipeline.stage2_train import sft
+
+    known = config.curate.controls
+    for name in known:
+        if name == control:
+            return sft.step(config, name)
+    raise UserError(
+        f"--control {control}: curate.controls has {', '.join(known) or 'none'}; add it there and "
+        "type `distill curate` first"
+    )
 
 
 def check_training(path: Path, overrides: Sequence[str]) -> int:

@@ -32,7 +32,7 @@ def status(name: str) -> int:
             if step in done:
                 record = done[step]
                 print(f"  {summary(record)}, {record.finished_at}")
-            else:
+            elif step != "controls" or config.curate.controls:
                 print(f"  {step}: to do (`distill {command} {run / 'config.yaml'}`)")
     if (run / "0_seeds.jsonl").is_file():
         _answers(config, run)

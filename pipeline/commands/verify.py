@@ -15,6 +15,8 @@ from pipeline.ledger import Damage, Ledger, decode_line, ledger_folder, repair, 
 from pipeline.models import model_identity
 from pipeline.records import Example, Finish, Seed, read_jsonl, request_id
 from pipeline.stage1_generate.curate.run import Dropped
+from pipeline.stage1_generate.dataset import read_mixture
+from pipeline.stage1_generate.recipes import teaches
 from pipeline.stage1_generate.used import RUNS, UsedRow
 from pipeline.stage3_evaluate.evaluate import arm_model
 from pipeline.steps import FileStamp, StepRecord, stamp_of
@@ -143,13 +145,21 @@ def _check_curated(run: Path, used: list[UsedRow] | None, problems: list[str]) -
     rows = _dataset_rows(run / "3_dataset", problems)
     if examples is None:
         return
-    kept = [source for example in examples for source in example.source]
+    # An answer may be several rows; and those of tasks that only serve others are never kept.
+    kept = {(example.meta["task"], source) for example in examples for source in example.source}
     if used is not None and dropped is not None:
-        judged = sorted(kept + [row.request_id for row in dropped])
-        if judged != sorted(row.request_id for row in used):
+        lost = [(row.task, row.request_id) for row in dropped]
+        serving = {task.name for task in run_config(run).tasks if not teaches(task)}
+        wanted = {(row.task, row.request_id) for row in used if row.task not in serving}
+        once = len(lost) == len(set(lost)) and not kept.intersection(lost)
+        if not once or kept.union(pair for pair in lost if pair[0] not in serving) != wanted:
             problems.append("2_kept.jsonl and 2_dropped.jsonl do not hold every used row once")
-    if rows is not None and rows != len(examples):
-        problems.append(f"3_dataset has {rows} rows, 2_kept.jsonl {len(examples)}")
+    mixture = read_mixture(run / "3_dataset")
+    expected = len(examples) if mixture is None else mixture.train + mixture.validation
+    if rows is not None and rows != expected:
+        problems.append(f"3_dataset has {rows} rows, not {expected}")
+    if mixture is not None and mixture.kept != len(examples):
+        problems.append(f"3_dataset was made of {mixture.kept} rows, 2_kept.jsonl {len(examples)}")
 
 
 def _dataset_rows(folder: Path, problems: list[str]) -> int | None:

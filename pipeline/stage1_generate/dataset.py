@@ -1,149 +1,158 @@
 """3_dataset/: what the student is trained on, as `datasets.load_dataset` opens it.
 
-Parquet in TRL's conversational prompt-completion form, split by seed (no seed on both sides), with
-a dataset card that says where every row comes from.
+Parquet in TRL's conversational prompt-completion form, split by groups of seeds, with a card that
+says where every row comes from, `lengths.json` (tokens a row) and `mixture.json` (what was taken
+and what was left out). Rows go from 2_kept.jsonl to disk a thousand at a time.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from pipeline.config import Config
-from pipeline.prompts import load_prompt
-from pipeline.records import Example, digest
+from pipeline.records import sync_folder
+from pipeline.stage1_generate.dataset_card import TaskLine, dataset_card
+from pipeline.stage1_generate.example_file import ExampleFile
+from pipeline.stage1_generate.lengths import MOST, Lengths, measure, too_long
+from pipeline.stage1_generate.mixture import Mixed, Part, mix, rendered, shots_by_k
+from pipeline.stage1_generate.parquet import dataset_files, write_split
+from pipeline.stage1_generate.split import Split
 
 if TYPE_CHECKING:
     from pipeline.stage1_generate.curate.run import Funnel
 
+__all__ = ["MixtureReport", "dataset_files", "read_mixture", "split_of", "write_dataset"]
 
-def in_validation(examples: Iterable[Example], share: float, seed: int) -> list[bool]:
-    """Decided by each seed's id alone, so adding rows never moves a row to the other side.
 
-    Where that leaves nothing to train on, the rows of one seed are trained on all the same.
+class MixtureReport(msgspec.Struct, frozen=True):
+    """3_dataset/mixture.json. Rows and tokens of the parts are those of the train split, as they
+    are before shots are put in front."""
+
+    kept: int
+    train: int
+    validation: int
+    left_out: int
+    order: str
+    budget: int | None
+    parts: dict[str, Part]
+    shots: dict[str, int]  # shots -> rows that have so many
+
+
+def split_of(config: Config) -> Split:
+    """Which seeds of a run are held back."""
+    seeds = config.run_dir / "0_seeds.jsonl"
+    return Split(seeds, config.seed, config.curate.validation_share)
+
+
+def write_dataset(config: Config, funnel: Funnel) -> Lengths:
+    """Write the folder from 2_kept.jsonl under a temporary name, then rename it.
+
+    Prints a warning where rows are longer than training reads.
     """
-    places = [_place(seed, e.meta["task"], e.meta["seed_id"]) for e in examples]
-    last = max(places, default=0)
-    return [place < min(share * 16**8, last) for place in places]
-
-
-def held_back(seed: int, task: str, seed_id: str, share: float) -> bool:
-    """Is this seed of a run kept out of its training?"""
-    return _place(seed, task, seed_id) < share * 16**8
-
-
-def _place(seed: int, task: str, seed_id: str) -> int:
-    return int(digest([seed, task, seed_id], 8), 16)
-
-
-def write_dataset(config: Config, kept: list[Example], funnel: Funnel) -> None:
-    """Write the folder under a temporary name, then rename it."""
-    import pandas as pd
-
-    share = config.curate.validation_share
-    table = pd.DataFrame([_row(example) for example in kept])
-    validation = pd.Series(in_validation(kept, share, config.seed))
-    splits = {"train": table[~validation], "validation": table[validation]}
-    splits = {name: rows.reset_index(drop=True) for name, rows in splits.items() if len(rows)}
-    folder = config.run_dir / "3_dataset"
-    partial = folder.with_name("3_dataset.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, rows in splits.items():
-        rows.to_parquet(partial / f"{name}-00000-of-00001.parquet", index=False)
-    by_task = table.groupby("task").agg(
-        rows=("seed_id", "size"), seeds=("seed_id", "nunique"), characters=("characters", "mean")
-    )
-    card = _card(config, funnel, {n: len(r) for n, r in splits.items()}, by_task)
+    run = config.run_dir
+    rows = ExampleFile(run / "2_kept.jsonl", split_of(config), config.seed)
+    mixed = mix(config, rows)
+    folder, partial = run / "3_dataset", run / "3_dataset.partial"
+    new_folder(partial)
+    counts = write_rows(config, partial, rows, mixed)
+    lengths = measure(config, sum(counts.values()), rendered(rows, mixed, _sample(rows, mixed)))
+    report = _report(config, rows, mixed)
+    (partial / "lengths.json").write_bytes(msgspec.json.encode(lengths) + b"\n")
+    (partial / "mixture.json").write_bytes(_pretty(report))
+    card = dataset_card(config, partial, funnel, counts, _by_task(rows, mixed), lengths, report)
     (partial / "README.md").write_text(card, encoding="utf-8")
+    put_in_place(partial, folder)
+    if warning := too_long(config, lengths):
+        print(f"warning: {warning}", file=sys.stderr)
+    for name, part in report.parts.items():
+        if part.short:
+            print(
+                f"warning: curate.mixture: {name} has {part.tokens:,} tokens, all of its rows and "
+                f"less than its share; ask for more of it, or lower curate.mixture.tokens",
+                file=sys.stderr,
+            )
+    return lengths
+
+
+def write_rows(config: Config, folder: Path, rows: ExampleFile, mixed: Mixed) -> dict[str, int]:
+    """The Parquet shards of both splits; rows of each (a split without rows has no file)."""
+    columns: Mapping[str, set[type]] = rows.columns
+    if config.curate.mixture is not None and config.curate.mixture.k_shot is not None:
+        columns = {**columns, "shots": {int}, "shot_sources": {list}}
+    sides = {"train": mixed.train, "validation": mixed.validation}
+    megabytes = config.curate.dataset.shard_megabytes
+    return {
+        side: write_split(folder, side, rendered(rows, mixed, numbers), columns, megabytes)
+        for side, numbers in sides.items()
+        if len(numbers)
+    }
+
+
+def read_mixture(folder: Path) -> MixtureReport | None:
+    """That of a dataset's folder; None for one that was written before there were any."""
+    path = folder / "mixture.json"
+    return msgspec.json.decode(path.read_bytes(), type=MixtureReport) if path.is_file() else None
+
+
+def new_folder(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Sync the files of a finished folder and give it its name."""
+    for path in partial.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(partial)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
+    sync_folder(folder.parent)
 
 
-def _row(example: Example) -> dict[str, Any]:
-    return {
-        "prompt": msgspec.to_builtins(example.prompt),
-        "completion": msgspec.to_builtins(example.completion),
-        "weight": example.weight,
-        "source": list(example.source),
-        **example.meta,
-    }
+def _sample(rows: ExampleFile, mixed: Mixed) -> np.ndarray:
+    numbers: np.ndarray = np.concatenate([mixed.train, mixed.validation])
+    if len(numbers) > MOST:
+        numbers = numbers[np.argsort(rows.key[numbers], kind="stable")[:MOST]]
+    return np.sort(numbers)
 
 
-def _card(config: Config, funnel: Funnel, splits: dict[str, int], by_task: Any) -> str:
-    files = "\n".join(f"  - split: {s}\n    path: {s}-*.parquet" for s in splits)
-    tasks = "\n".join(
-        f"| {name} | {int(row.rows)} | {int(row.seeds)} | {row.characters:.0f} |"
-        for name, row in by_task.iterrows()
+def _by_task(rows: ExampleFile, mixed: Mixed) -> list[TaskLine]:
+    numbers = np.concatenate([mixed.train, mixed.validation])
+    lines = []
+    for code, name in enumerate(rows.tasks):
+        mine = numbers[rows.task[numbers] == code]
+        if len(mine):
+            seeds = len(np.unique(rows.group[mine]))
+            lines.append(TaskLine(name, len(mine), seeds, float(rows.characters[mine].mean())))
+    return lines
+
+
+def _report(config: Config, rows: ExampleFile, mixed: Mixed) -> MixtureReport:
+    settings = config.curate.mixture
+    used = len(mixed.train) + len(mixed.validation)
+    return MixtureReport(
+        kept=len(rows),
+        train=len(mixed.train),
+        validation=len(mixed.validation),
+        left_out=len(rows) - used,
+        order=settings.order if settings else "as_is",
+        budget=settings.tokens if settings else None,
+        parts=mixed.parts,
+        shots=shots_by_k(mixed),
     )
-    asked = "\n".join(
-        f"- `{name}`: {t.model}{f' at {t.revision}' if t.revision else ''}, "
-        f"sampling {t.sampling or 'defaults'}"
-        for name, t in config.all_teachers.items()
-    )
-    prompts = "\n".join(
-        f"- {t.name}: recipe `{t.recipe}`, teacher asked with `{t.teacher_prompt}` "
-        f"({load_prompt(t.teacher_prompt).ref.hash}), student shown `{t.student_prompt}` "
-        f"({load_prompt(t.student_prompt).ref.hash}), {t.samples} samples"
-        for t in config.tasks
-    )
-    stages = "\n".join(
-        f"| {s.filter} | {s.into} | {s.dropped} | "
-        f"{'; '.join(f'{reason} ({n})' for reason, n in s.reasons.items()) or '-'} |"
-        for s in funnel.stages
-    )
-    against = config.curate.contamination
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-{files}
-tags:
-- synthetic
-- distillation
----
-
-# {config.name}
-
-{funnel.kept} rows ({", ".join(f"{n} {s}" for s, n in splits.items())}) that a teacher model wrote
-and that passed every filter, in TRL's conversational prompt-completion form. Each row names its
-requests (`source`), its seed and its teacher. Made by blackbox-distill.
-
-| task | rows | seeds | mean characters |
-|---|---|---|---|
-{tasks}
-
-## Teachers
-
-{asked}
-
-The text was written by these models: their licences and terms of use apply to it.
-
-## Prompts
-
-{prompts}
-
-## What was dropped
-
-{funnel.asked} asked, {funnel.answered} answered, {funnel.kept} kept.
-
-| filter | rows in | dropped | reasons |
-|---|---|---|---|
-{stages}
-
-Contamination was checked against {against.against} (n-grams of {against.ngram} words).
-"""
 
 
-def dataset_files(folder: Path) -> dict[str, str]:
-    """split -> path pattern, for `datasets.load_dataset("parquet", data_files=...)`."""
-    return {
-        name: str(folder / f"{name}-*.parquet")
-        for name in ("train", "validation")
-        if any(folder.glob(f"{name}-*.parquet"))
-    }
+def _pretty(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

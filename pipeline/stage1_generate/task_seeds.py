@@ -34,9 +34,9 @@ from pipeline.stage1_generate.curate.judge import (
     judged,
     looks_back,
 )
-from pipeline.stage1_generate.dataset import held_back
 from pipeline.stage1_generate.recipes import Lost, hook, recipe_identity, recipe_named
 from pipeline.stage1_generate.seeds import read_seeds, seed_of_row
+from pipeline.stage1_generate.split import Split
 from pipeline.stage1_generate.used import RUNS, UsedRow, candidates
 from pipeline.steps import stamp_of
 
@@ -227,11 +227,12 @@ def _seeds_of_run(task: Task) -> Iterator[Seed]:
             f"tasks.{task.name}.seeds.task: run {source.run} has no task {wanted.task!r}; it has: "
             + ", ".join(t.name for t in other.tasks)
         )
+    split = Split(folder / "0_seeds.jsonl", other.seed, other.curate.validation_share)
     count = 0
     for seed in read_jsonl(folder / "0_seeds.jsonl", Seed):
         if wanted.task not in (None, seed.task):
             continue
-        held = held_back(other.seed, seed.task, seed.id, other.curate.validation_share)
+        held = split.in_validation(seed.id)
         if wanted.split != "all" and held != (wanted.split == "validation"):
             continue
         count += 1

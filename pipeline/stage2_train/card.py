@@ -6,14 +6,18 @@ import json
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.config_dataset import Control
 
 
-def model_card(config: Config, log: list[dict[str, Any]]) -> str:
+def model_card(config: Config, log: list[dict[str, Any]], control: Control | None = None) -> str:
     """Markdown with what it was made from and how; scores stand in the run's report."""
     losses = [entry["loss"] for entry in log if "loss" in entry]
     teachers = ", ".join(t.model for t in config.all_teachers.values())
     tasks = "\n".join(f"- {t.name}: recipe `{t.recipe}`" for t in config.tasks)
     course = f"{losses[0]:.3f} to {losses[-1]:.3f}" if losses else "not logged"
+    made = f"answers of\n`{teachers}` that passed every filter"
+    if control is not None:
+        made = f"the control `{control}` of its dataset (3_controls/), to compare it with"
     # A package or a local folder is no hub id, and the hub's card checker would refuse it.
     base = "" if ":" in config.student.model else f"base_model: {config.student.model}\n"
     return f"""---
@@ -26,8 +30,8 @@ tags:
 
 # {config.name}
 
-A student made from `{config.student.model}` by supervised fine-tuning (TRL) on answers of
-`{teachers}` that passed every filter. Made by blackbox-distill.
+A student made from `{config.student.model}` by supervised fine-tuning (TRL) on {made}. Made by
+blackbox-distill.
 
 {tasks}
 

@@ -1,5 +1,8 @@
 """Step `train`: TRL's SFTTrainer on 3_dataset/, loss on the completion only.
 
+A control (`distill train CONFIG --control NAME`) is trained in the same way on 3_controls/NAME/ and
+becomes 4_controls/NAME/.
+
 `train.sft` goes to SFTConfig and `train.lora` to peft's LoraConfig untouched; below them lie a few
 defaults that fit the machine. Work happens in 4_student.partial/, which becomes 4_student/ when it
 is whole; after a kill, training goes on from the last complete checkpoint there.
@@ -13,35 +16,49 @@ import math
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from pipeline import stopping
 from pipeline.config import Config
+from pipeline.config_dataset import Control
 from pipeline.errors import RunFatal, Stopped, UserError
 from pipeline.models import local_checkpoint
 from pipeline.models.locate import identity_of
 from pipeline.records import Usage, digest
-from pipeline.stage1_generate.dataset import dataset_files
+from pipeline.stage1_generate.lengths import read_lengths, too_long
+from pipeline.stage1_generate.parquet import dataset_files
 from pipeline.stage2_train.card import model_card
-from pipeline.steps import Step, StepResult
+from pipeline.steps import Step, StepResult, stamp_of
 
 
-def step(config: Config) -> Step:
-    run = config.run_dir
+def step(config: Config, control: Control | None = None) -> Step:
     return Step(
-        name="train",
-        run=run,
+        name="train" if control is None else f"train --control {control}",
+        run=config.run_dir,
         settings={
             "seed": config.seed,
             "student": identity_of(config.student.model, config.student.revision),
             "sft": config.train.sft,
             "lora": config.train.lora,
         },
-        inputs=[run / "3_dataset"],
-        outputs=[run / "4_student"],
-        work=lambda: train(config),
+        inputs=[dataset_folder(config, control)],
+        outputs=[student_folder(config, control)],
+        work=lambda: train(config, control),
     )
+
+
+def dataset_folder(config: Config, control: Control | None) -> Path:
+    """What is trained on."""
+    run = config.run_dir
+    return run / "3_dataset" if control is None else run / "3_controls" / control
+
+
+def student_folder(config: Config, control: Control | None) -> Path:
+    """What comes of it."""
+    run = config.run_dir
+    return run / "4_student" if control is None else run / "4_controls" / control
 
 
 def train_arguments(config: Config, output: Path) -> Any:
@@ -63,6 +80,9 @@ def train_arguments(config: Config, output: Path) -> Any:
     if on_cpu:
         # TRL's defaults (bf16, checkpointing) were measured 3.5 times slower on a CPU.
         defaults |= {"bf16": False, "gradient_checkpointing": False, "use_cpu": True}
+    if config.curate.mixture is not None and config.curate.mixture.order != "as_is":
+        defaults["train_sampling_strategy"] = "sequential"
+        _keeps_the_order(config)
     if "output_dir" in config.train.sft:
         raise UserError(
             f"train.sft.output_dir: the student goes to {config.run_dir}/4_student; leave it out"
@@ -72,6 +92,19 @@ def train_arguments(config: Config, output: Path) -> Any:
         return SFTConfig(**settings)
     except (TypeError, ValueError) as error:
         raise UserError(_explain("train.sft", error, SFTConfig)) from None
+
+
+def _keeps_the_order(config: Config) -> None:
+    """Refuse settings of `train.sft` that would shuffle what `curate.mixture.order` has ordered."""
+    assert config.curate.mixture is not None
+    wanted = {"train_sampling_strategy": "sequential", "shuffle_dataset": False, "packing": False}
+    for key, value in wanted.items():
+        seen = config.train.sft.get(key, value)
+        if seen != value:
+            raise UserError(
+                f"train.sft.{key} {seen!r} would undo curate.mixture.order "
+                f"{config.curate.mixture.order}; leave {key} out, or set the order to as_is"
+            )
 
 
 def lora_config(config: Config) -> Any:
@@ -123,16 +156,19 @@ def check(config: Config) -> None:
         )
 
 
-def train(config: Config) -> StepResult:
+def train(config: Config, control: Control | None = None) -> StepResult:
     """Train (or go on training), save plain safetensors, write the log and the card."""
     import transformers
 
-    final = config.run_dir / "4_student"
-    partial = config.run_dir / "4_student.partial"
-    _start_or_continue(partial, config)
+    final = student_folder(config, control)
+    partial = final.with_name(f"{final.name}.partial")
+    lengths = read_lengths(dataset_folder(config, control))
+    if lengths is not None and (warning := too_long(config, lengths)):
+        print(f"warning: {warning}", file=sys.stderr)
+    _start_or_continue(partial, config, control)
     transformers.utils.logging.disable_progress_bar()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(partial / "logs")
-    trainer = _trainer(config, partial)
+    trainer = _trainer(config, dataset_folder(config, control), partial)
     checkpoint = last_complete_checkpoint(partial)
     if checkpoint:
         print(f"training goes on from {checkpoint.name}")
@@ -150,7 +186,7 @@ def train(config: Config) -> StepResult:
         shutil.rmtree(folder)
     lines = [json.dumps(entry) for entry in log]
     (partial / "training_log.jsonl").write_text("\n".join(lines) + "\n")
-    (partial / "README.md").write_text(model_card(config, log), encoding="utf-8")
+    (partial / "README.md").write_text(model_card(config, log, control), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
     tokens = int(max((entry.get("num_tokens", 0) for entry in log), default=0))
@@ -161,9 +197,10 @@ def train(config: Config) -> StepResult:
     )
 
 
-def _start_or_continue(partial: Path, config: Config) -> None:
+def _start_or_continue(partial: Path, config: Config, control: Control | None) -> None:
     """Keep a stopped training's folder only if it was made with the very same settings."""
-    wanted = digest([dict(step(config).settings), _dataset_hash(config)])
+    data = stamp_of(dataset_folder(config, control)).sha256
+    wanted = digest([dict(step(config, control).settings), data])
     marker = partial / "settings.txt"
     if partial.is_dir() and (not marker.is_file() or marker.read_text() != wanted):
         shutil.rmtree(partial)
@@ -171,13 +208,7 @@ def _start_or_continue(partial: Path, config: Config) -> None:
     marker.write_text(wanted)
 
 
-def _dataset_hash(config: Config) -> str:
-    from pipeline.steps import stamp_of
-
-    return stamp_of(config.run_dir / "3_dataset").sha256
-
-
-def _trainer(config: Config, partial: Path) -> Any:
+def _trainer(config: Config, dataset: Path, partial: Path) -> Any:
     import datasets
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
@@ -185,7 +216,7 @@ def _trainer(config: Config, partial: Path) -> Any:
 
     from pipeline.models.cpu import tune_cpu
 
-    files = dataset_files(config.run_dir / "3_dataset")
+    files = dataset_files(dataset)
     datasets.disable_progress_bars()  # Watch prints what a log file can hold
     # The run folder's own cache: nothing stale from another run's files of the same name.
     data = datasets.load_dataset("parquet", data_files=files, cache_dir=str(partial / "cache"))

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.models.ask import cost_of
 from pipeline.models.locate import identity_of
 from pipeline.prompts import load_prompt
-from pipeline.records import Decision, Example, Finish, read_jsonl
+from pipeline.records import Decision, Finish, read_jsonl
 from pipeline.stage1_generate.curate import Filter, filter_kinds
 from pipeline.stage1_generate.curate.judge import (
     Judged,
@@ -43,7 +43,8 @@ from pipeline.steps import Step, StepResult
 # 2: duplicates come last and are compared as written; episodes and short items count as
 # contamination.
 # 3: loops and refusals are looked for anywhere in an answer.
-CURATION_VERSION = 3
+# 4: a seed, what was derived from it, and its other tasks are on one side of the split.
+CURATION_VERSION = 4
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -84,6 +85,7 @@ class Funnel(msgspec.Struct):
 def step(config: Config) -> Step:
     run = config.run_dir
     against = config.curate.contamination
+    mixture = config.curate.mixture
     evaluated: list[Any] = []
     files = [Path(f) for f in against.files]
     if against.against == "evaluation":
@@ -99,6 +101,8 @@ def step(config: Config) -> Step:
             "filters": config.curate.filters,
             "contamination": against.model_dump(mode="json") | {"items": evaluated},
             "validation_share": config.curate.validation_share,
+            "mixture": mixture.model_dump(mode="json") if mixture else None,
+            "dataset": config.curate.dataset.model_dump(mode="json"),
             "extractor": EXTRACTOR_VERSION,
             **_student(config),
             "tasks": {
@@ -125,12 +129,14 @@ def step(config: Config) -> Step:
 
 
 def _student(config: Config) -> dict[str, Any]:
-    """What the filter `fits_student` depends on, where it is used."""
+    """Whose tokens are counted, and up to how many rows may have where that decides something."""
+    found = {"student": identity_of(config.student.model, config.student.revision)}
     lists = [config.curate.filters, *(task.filters for task in config.tasks)]
-    if not any("fits_student" in entry for filters in lists for entry in filters):
-        return {}
-    identity = identity_of(config.student.model, config.student.revision)
-    return {"student": [identity, config.train.sft.get("max_length", MAX_LENGTH)]}
+    mixture = config.curate.mixture
+    shots = mixture is not None and mixture.k_shot is not None
+    if shots or any("fits_student" in entry for filters in lists for entry in filters):
+        found["max_length"] = config.train.sft.get("max_length", MAX_LENGTH)
+    return found
 
 
 def curate(config: Config) -> StepResult:
@@ -140,7 +146,6 @@ def curate(config: Config) -> StepResult:
     stages = {stage.filter: stage for stage in funnel.stages}
     run = config.run_dir
     encoder = msgspec.json.Encoder()
-    kept: list[Example] = []
     covered: dict[tuple[str, str], str] = {}  # seeds of pools: the only teacher so far, or ""
     with (
         _replacing(run / "2_kept.jsonl") as kept_file,
@@ -160,9 +165,9 @@ def curate(config: Config) -> StepResult:
                 funnel.kept += 1
                 for example in found.row.examples:
                     meta = example.meta | found.scores
-                    kept.append(msgspec.structs.replace(example, meta=meta))
-                    kept_file.write(encoder.encode(kept[-1]) + b"\n")
-    if not kept:
+                    row = msgspec.structs.replace(example, meta=meta)
+                    kept_file.write(encoder.encode(row) + b"\n")
+    if not funnel.kept:
         worst = max(funnel.stages, key=lambda s: s.dropped)
         raise UserError(
             f"no answer of {funnel.asked} passed the filters; {worst.filter} dropped "
@@ -178,7 +183,7 @@ def curate(config: Config) -> StepResult:
                 funnel.judges[check.by] = check.agreement
     with _replacing(run / "2_funnel.json") as file:
         file.write(msgspec.json.format(encoder.encode(funnel), indent=2))
-    write_dataset(config, kept, funnel)
+    write_dataset(config, funnel)
     return StepResult(counts={"answers": funnel.asked, "kept": funnel.kept})
 
 
