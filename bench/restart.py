@@ -64,10 +64,10 @@ def measure(folder: Path, rows: int, taken_out: int) -> None:
         for i in range(rows):
             question = f"Basket {i} holds 5 figs and 7 pears. How many fruits are in it?"
             file.write(json.dumps({"id": f"q{i}", "question": question}) + "\n")
-    first, memory, _ = run(folder)
+    first, memory, _ = run_command(folder, "generate", "config.yaml")
     take_out(folder, taken_out)
     (folder / "first").unlink()
-    again, memory_again, started = run(folder)
+    again, memory_again, started = run_command(folder, "generate", "config.yaml")
     asked = float((folder / "first").read_text()) - started
     print(
         f"{rows:>9,}   {first:8.1f} {memory:6.0f}      "
@@ -76,8 +76,8 @@ def measure(folder: Path, rows: int, taken_out: int) -> None:
     )
 
 
-def run(folder: Path) -> tuple[float, float, float]:
-    """(seconds, peak resident MB, when it started) of one `distill generate`."""
+def run_command(folder: Path, *words: str) -> tuple[float, float, float]:
+    """(seconds, peak resident MB, when it started) of one `distill` command."""
     started = time.time()
     process = os.fork()
     if process == 0:
@@ -85,11 +85,12 @@ def run(folder: Path) -> tuple[float, float, float]:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        command = [sys.executable, "-m", "pipeline", "generate", "config.yaml"]
+        command = [sys.executable, "-m", "pipeline", *words]
         os.execvp(command[0], command)
     _, status, used = os.wait4(process, 0)
     if os.waitstatus_to_exitcode(status) != 0:
-        raise SystemExit(f"distill generate ended with {os.waitstatus_to_exitcode(status)}")
+        code = os.waitstatus_to_exitcode(status)
+        raise SystemExit(f"distill {' '.join(words)} ended with {code}")
     return time.time() - started, used.ru_maxrss * _MAXRSS_BYTES / 1e6, started
 
 

@@ -21,6 +21,7 @@ BENCH = Path(__file__).parent.parent / "bench"
         ("kills.py --rows 2000 --kills 3 --poison 2 --latency 0.2", "after 3 kills: exit code 0;"),
         ("faulty_server.py --rows 400 --limit-seconds 2", "| faulty |"),
         ("restart.py --rows 2000", "2,000"),
+        ("recuration.py --rows 1000", "1,000"),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],
 )

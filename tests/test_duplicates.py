@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import tracemalloc
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from pipeline.records import (
     Verdict,
     digest,
 )
-from pipeline.stage1_generate.curate import Candidate, make_filter, near_duplicates
+from pipeline.stage1_generate.curate import Candidate, alike, make_filter, similar_embeddings
 from pipeline.stage1_generate.curate.digest_set import DigestSet
 from pipeline.stage1_generate.curate.duplicates import identity
 from pipeline.stage1_generate.curate.minhash import By, signatures
@@ -210,7 +212,7 @@ def test_rows_too_short_for_a_shingle_are_left_to_exact_duplicates() -> None:
 def test_batches_do_not_change_what_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(prose(40, i % 60)) + " tail" * (i % 3) for i in range(150)]
     whole = judged(texts)
-    monkeypatch.setattr(near_duplicates, "BATCH", 1)
+    monkeypatch.setattr(alike, "BATCH", 1)
     assert judged(texts) == whole
 
 
@@ -264,6 +266,7 @@ def test_curly_and_straight_quotes_are_the_same_words() -> None:
 NEAR_TEACHER = """
 import json
 import random
+import shutil
 
 def answer(request):
     question = request.messages[-1].content
@@ -303,3 +306,34 @@ def test_curation_names_the_kept_row_and_then_applies_the_cap(project: Project) 
         if row["filter"] == "near_duplicates":
             assert row["reason"].removeprefix("like an earlier row: ") in ids
             assert row["score"] > 0.8
+
+
+def embedded(rows: list[Candidate], model: Path, **settings: object) -> list[Verdict]:
+    check = make_filter("similar_embeddings", {"model": str(model), **settings}, "test")
+    for one in rows:
+        check.gather(one)  # type: ignore[attr-defined]
+    return [check(one) for one in rows]
+
+
+def test_rows_of_the_same_meaning_to_a_model_leave_the_first(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is a random one: to it only rows of nearly the same letters are alike."""
+    texts = ["Bees make honey in the hive.", "", "12 34 56 78", "Bees make honey in the hive!", ""]
+    rows = [row(text, i) for i, text in enumerate([*texts, "12 34 56 78"])]
+    settings = {"over": "completion", "threshold": 0.98}
+    verdicts = embedded(rows, tiny_model, **settings)
+    assert kept(verdicts) == [True, True, True, False, True, False]
+    assert verdicts[3].reason == f"like an earlier row: {rows[0].request.id}"
+    assert verdicts[5].score == pytest.approx(1, abs=0.01)
+    monkeypatch.setattr(similar_embeddings, "_BLOCK", 2)
+    assert embedded(rows, tiny_model, **settings) == verdicts
+
+
+def test_a_model_that_runs_its_own_code_is_not_opened(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="code of its own"):
+        embedded([row("Bees.")], folder)

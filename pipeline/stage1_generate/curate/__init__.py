@@ -12,7 +12,8 @@
     stated.py         unit, one_answer
     contamination.py  overlap with the evaluation's items
     judgement.py      judge (another task's scores), best_of
-    duplicates.py     exact_duplicates, per_seed; near_duplicates.py has its own file
+    duplicates.py     exact_duplicates, per_seed
+    alike.py          near_duplicates, similar_embeddings (each in a file of its name)
 
 A filter is made from its settings (`length(max_tokens=512)`) and called with a `Candidate`. Most
 look at one row. Some have more:
@@ -76,6 +77,7 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         near_duplicates,
         refusals,
         safety,
+        similar_embeddings,
         stated,
         validity,
     )
@@ -103,6 +105,7 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         "best_of": judgement.BestOf,
         "exact_duplicates": duplicates.ExactDuplicates,
         "near_duplicates": near_duplicates.NearDuplicates,
+        "similar_embeddings": similar_embeddings.SimilarEmbeddings,
         "per_seed": duplicates.PerSeed,
     }
 

@@ -16,14 +16,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from enum import StrEnum
-from typing import TypeVar
+from functools import partial
 
 import numpy as np
 
-from pipeline.errors import UserError
-from pipeline.records import Message, Verdict
-from pipeline.stage1_generate.curate import Candidate, drop, keep
+from pipeline.records import Verdict
+from pipeline.stage1_generate.curate import Candidate
+from pipeline.stage1_generate.curate.alike import Alike, Over, choice
 from pipeline.stage1_generate.curate.minhash import (
     MAX_NGRAM,
     SLOTS,
@@ -34,37 +33,10 @@ from pipeline.stage1_generate.curate.minhash import (
     signatures,
 )
 
-BATCH = 1 << 16  # characters hashed together: what they need stays in the processor's cache
 _COMPARED = 4096  # pairs at a time
 _LEADERS = 16  # rows of one bucket that the others in it are compared with, at most
-_ID_BYTES = 16
-
-
-class Over(StrEnum):
-    """What of two rows is compared."""
-
-    COMPLETION = "completion"
-    PROMPT = "prompt"
-    BOTH = "both"
-
-
-E = TypeVar("E", bound=StrEnum)
-
-
-def choice(name: str, value: str, kind: type[E]) -> E:
-    if value not in set(kind):
-        raise ValueError(f"{name} is one of {', '.join(kind)}; seen: {value!r}")
-    return kind(value)
-
-
-def text_of(row: Candidate, over: Over) -> str:
-    """What two rows are compared by; system turns are left out, they are the same everywhere."""
-    turns: list[Message] = []
-    if over is not Over.COMPLETION:
-        turns += [turn for turn in row.example.prompt if turn.role != "system"]
-    if over is not Over.PROMPT:
-        turns += row.example.completion
-    return "\n".join(turn.content for turn in turns)
+_HALF = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
 
 
 class NearDuplicates:
@@ -85,79 +57,33 @@ class NearDuplicates:
             raise ValueError(f"threshold is a number from 0.2 to 1; seen: {threshold}")
         if not 1 <= ngram <= MAX_NGRAM:
             raise ValueError(f"ngram is a whole number from 1 to {MAX_NGRAM}; seen: {ngram}")
-        self._threshold, self._ngram = threshold, ngram
-        self._by = choice("by", by, By)
-        self._over = choice("over", over, Over)
-        self._rows: Signatures | None = None
-        self._texts: list[str] = []
-        self._ids: list[bytes] = []
-        self._waiting = 0  # characters
-        self._first: Array | None = None  # by row: the earlier one it is dropped for, or -1
-        self._asked = 0
+        opened = partial(Signatures, threshold, ngram, choice("by", by, By))
+        self._rows = Alike("near_duplicates", choice("over", over, Over), opened)
 
     def gather(self, row: Candidate) -> None:
-        if self._first is not None:
-            raise UserError(
-                "near_duplicates must see all rows before it judges one; put every filter that "
-                "compares rows into curate.filters, or each into the task's own filters"
-            )
-        text = text_of(row, self._over)
-        self._texts.append(text)
-        self._ids.append(bytes.fromhex(row.request.id))
-        self._waiting += len(text)
-        if self._waiting >= BATCH:
-            self._sketch()
+        self._rows.gather(row)
 
     def __call__(self, row: Candidate) -> Verdict:
-        if self._first is None:
-            self._sketch()
-            assert self._rows is not None
-            self._first = self._rows.firsts()
-        rows, number = self._rows, self._asked
-        self._asked += 1
-        if rows is None or rows.id(number) != row.request.id:
-            raise RuntimeError(f"row {number} ({row.request.id}) is not the one that was gathered")
-        first = int(self._first[number])
-        verdict = _KEEP
-        if first >= 0:
-            score = float(rows.similar(np.array([first]), np.array([number]))[0])
-            reason = f"like an earlier row: {rows.id(first)}"
-            verdict = drop("near_duplicates", reason, round(score, 3))
-        if self._asked == len(self._first):
-            self._rows = None  # and its files
-            rows.close()
-        return verdict
-
-    def _sketch(self) -> None:
-        if self._rows is None:
-            self._rows = Signatures(self._threshold)
-        if self._texts:
-            slots, counts = signatures(self._texts, self._ngram, self._by)
-            self._rows.add(slots, counts, self._ids)
-        self._texts, self._ids, self._waiting = [], [], 0
-
-
-_KEEP = keep("near_duplicates")
+        return self._rows.verdict(row)
 
 
 class Signatures:
-    """Signatures of numbered rows, on disk, and the pairs among them."""
+    """Signatures of numbered texts, on disk, and the pairs among them."""
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    def __init__(self, threshold: float, ngram: int, by: By) -> None:
+        self._threshold, self._ngram, self._by = threshold, ngram, by
         self._bands, self._band_rows = bands_for(threshold)
-        # 16 bits of a slot are enough to compare it: 1 of 65,536 slots that differ looks equal.
         self._files = ExitStack()
-        self._slots, self._ids, *self._keys = (
+        self._slots, *self._keys = (
             self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            for _ in range(2 + self._bands)
+            for _ in range(1 + self._bands)
         )
         self._size = 0
 
-    def add(self, slots: Array, counts: Array, ids: list[bytes]) -> None:
-        """(n, 128) slots; `counts` 0 for a row that is like no other; ids of 16 bytes."""
+    def add(self, texts: list[str]) -> None:
+        slots, counts = signatures(texts, self._ngram, self._by)
+        # 16 bits of a slot are enough to compare it: 1 of 65,536 slots that differ looks equal.
         self._slots.write(slots.astype(np.uint16).tobytes())
-        self._ids.write(b"".join(ids))
         keys = np.maximum(band_keys(slots, self._bands, self._band_rows), 1)
         keys[:, counts == 0] = 0
         for file, of_band in zip(self._keys, keys, strict=True):
@@ -168,9 +94,8 @@ class Signatures:
         del self._read
         self._files.close()
 
-    def id(self, number: int) -> str:
-        self._ids.seek(number * _ID_BYTES)
-        return self._ids.read(_ID_BYTES).hex()
+    def similarity(self, left: int, right: int) -> float:
+        return float((self._read[left] == self._read[right]).mean())
 
     def similar(self, left: Array, right: Array) -> Array:
         """The estimated Jaccard similarity of pairs of rows."""
@@ -181,11 +106,8 @@ class Signatures:
         return found
 
     def firsts(self) -> Array:
-        """(n,) int32: for each row the earlier one that it is dropped for; -1 if it is kept."""
         self._slots.flush()
         first = np.full(self._size, -1, np.int32)
-        if not self._size:
-            return first
         self._read = np.memmap(self._slots, np.uint16, mode="r", shape=(self._size, SLOTS))
         for later, earlier in _by_later(self._pairs()):
             kept = [row for row in earlier if first[row] < 0]
@@ -240,10 +162,6 @@ class Signatures:
             found.append(pairs[alike])
             packed = packed[~alike]
         return np.concatenate(found) if found else np.empty(0, np.uint64)
-
-
-_HALF = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
 
 
 def _in_company(packed: Array) -> Array:

@@ -24,6 +24,7 @@ A recipe is named, or is the path of a user's own Python file with these functio
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
@@ -37,6 +38,17 @@ import msgspec
 from pipeline.config import Task
 from pipeline.errors import UserError
 from pipeline.records import Grade, Message
+
+# The files of this folder.
+RECIPES = (
+    "response",
+    "chain_of_thought",
+    "constraints",
+    "in_context",
+    "context",
+    "multi_teacher",
+    "judge",
+)
 
 WHITE_BOX = {
     "feature": "hidden states",
@@ -66,27 +78,8 @@ class Lost(msgspec.Struct, frozen=True):
 
 def recipe_named(name: str) -> ModuleType:
     """The recipe's module, or a `UserError` that lists what there is."""
-    from pipeline.stage1_generate.recipes import (
-        chain_of_thought,
-        constraints,
-        context,
-        in_context,
-        judge,
-        multi_teacher,
-        response,
-    )
-
-    known = {
-        "response": response,
-        "chain_of_thought": chain_of_thought,
-        "constraints": constraints,
-        "in_context": in_context,
-        "context": context,
-        "multi_teacher": multi_teacher,
-        "judge": judge,
-    }
-    if name in known:
-        return known[name]
+    if name in RECIPES:
+        return _shipped(name)
     if name.endswith(".py"):
         try:
             found = Path(name).stat()
@@ -98,12 +91,17 @@ def recipe_named(name: str) -> ModuleType:
             raise UserError(
                 f"recipe {name!r}: {kind}-based distillation needs the teacher's {need}; a "
                 "black-box teacher returns text (and at most log-probabilities), so this pipeline "
-                f"does not do it. Allowed: {', '.join(known)}"
+                f"does not do it. Allowed: {', '.join(RECIPES)}"
             )
     raise UserError(
-        f"recipe {name!r} is not known; allowed: {', '.join(known)}, or the path of a Python file "
-        "of your own (docs/recipes.md)"
+        f"recipe {name!r} is not known; allowed: {', '.join(RECIPES)}, or the path of a Python "
+        "file of your own (docs/recipes.md)"
     )
+
+
+@lru_cache
+def _shipped(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 @lru_cache(maxsize=64)
@@ -174,6 +172,7 @@ def check_options(recipe: ModuleType, options: dict[str, Any], place: str) -> No
             raise UserError(f"{place}.options: the recipe needs `{key}`, which is missing")
 
 
+@lru_cache(maxsize=256)
 def _options_of(name: str, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     parameters = list(inspect.signature(function).parameters.items())
     return dict(parameters[HOOKS[name] :])
