@@ -13,6 +13,8 @@ from pipeline.errors import UserError
 Params = Mapping[str, Any]
 
 LARGEST_COUNT = 10_000
+LONGEST_TEXT = 200  # characters: a seed file is a stranger's, and its texts are looked for
+MOST_TEXTS = 20
 
 
 class Outcome(StrEnum):
@@ -33,8 +35,8 @@ class Param(StrEnum):
     """The forms a parameter can have; `problem_with` says what each allows."""
 
     COUNT = "a whole number from 1 to 10000"
-    TEXT = "a text that is not blank"
-    TEXTS = "a list of at least one text that is not blank"
+    TEXT = "a text that is not blank, of at most 200 characters"
+    TEXTS = "a list of at least one text that is not blank, at most 20 of at most 200 characters"
     LETTER = "one letter from a to z"
 
 
@@ -106,16 +108,20 @@ def problem_with(form: Param, value: Any) -> str | None:
                 and 1 <= value <= LARGEST_COUNT
             )
         case Param.TEXT:
-            fine = isinstance(value, str) and bool(value.strip())
+            fine = _is_text(value)
         case Param.TEXTS:
             fine = (
                 isinstance(value, list | tuple)
-                and len(value) > 0
-                and all(isinstance(text, str) and text.strip() for text in value)
+                and 0 < len(value) <= MOST_TEXTS
+                and all(_is_text(text) for text in value)
             )
         case Param.LETTER:
             fine = isinstance(value, str) and len(value) == 1 and value.lower() in LETTERS
-    return None if fine else f"{value!r} is not {form.value}"
+    return None if fine else f"{value!r:.200} is not {form.value}"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= LONGEST_TEXT
 
 
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz")

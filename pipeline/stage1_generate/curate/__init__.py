@@ -10,6 +10,8 @@
     safety.py         secrets, personal_data
     correctness.py    answer (against the reference), constraints (verified), schema
     stated.py         unit, one_answer
+    code_answers.py   code (run with the seed's tests, in a sandbox)
+    confidence.py     logprob, pass_rate
     contamination.py  overlap with the evaluation's items
     judgement.py      judge (another task's scores), best_of
     duplicates.py     exact_duplicates, per_seed
@@ -66,6 +68,8 @@ def drop(filter_name: str, reason: str, score: float | None = None) -> Verdict:
 def filter_kinds() -> dict[str, Callable[..., Filter]]:
     """Every filter by its name in the config: what makes it from its settings."""
     from pipeline.stage1_generate.curate import (
+        code_answers,
+        confidence,
         correctness,
         duplicates,
         fits,
@@ -103,6 +107,9 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         "schema": correctness.schema,
         "judge": judgement.Judge,
         "best_of": judgement.BestOf,
+        "code": code_answers.code,
+        "logprob": confidence.logprob,
+        "pass_rate": confidence.PassRate,
         "exact_duplicates": duplicates.ExactDuplicates,
         "near_duplicates": near_duplicates.NearDuplicates,
         "similar_embeddings": similar_embeddings.SimilarEmbeddings,

@@ -2,43 +2,120 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from pipeline.constraints import Outcome
 from pipeline.constraints import check as check_constraint
-from pipeline.records import Extraction, Verdict, digest
+from pipeline.records import Extraction, Finish, Verdict, digest
 from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
+from pipeline.stage1_generate.curate.math_answers import MathOutcome, MathVerifier
 from pipeline.stage3_evaluate.answers import extract_label, extract_number, numbers_equal
+from pipeline.stage3_evaluate.choices import extract_choice, options_of, plain, right_choice
+
+_PREFIX = re.compile(
+    r"^\W*(?:(?:the|my|final|correct|so|therefore),?\s+)*(?:answer|答案)\s*(?:is\b|[:：=是为]|->)*\s*",
+    re.IGNORECASE,
+)
 
 
-def answer(kind: Literal["auto", "number", "label"] = "auto") -> Filter:
-    """Keep answers whose extracted value equals the seed's reference.
+Kind = Literal["auto", "number", "label", "choice", "exact", "math"]
 
-    The extractor is the one that evaluation uses. `auto`: a label where the seed has `labels`,
-    else a number.
+
+def answer(
+    kind: Kind = "auto", seconds: float | None = None, memory_mb: int | None = None
+) -> Filter:
+    """Keep answers that come to the seed's reference.
+
+    number, label: by the extractor that evaluation uses; `auto` is a label where the seed has
+    `labels`, a choice where it has `choices`, else a number. exact: the whole answer, or its last
+    line after "Answer:", but for case, spaces and marks around it. math: by math-verify, in a
+    process of its own with `seconds` of CPU time (2) and `memory_mb` (1024) for each answer.
     """
-    if kind not in ("auto", "number", "label"):
-        raise ValueError(f"kind is auto, number or label; seen {kind!r}")
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind is one of {', '.join(get_args(Kind))}; seen {kind!r}")
+    if kind != "math" and (seconds is not None or memory_mb is not None):
+        raise ValueError("seconds and memory_mb are limits of kind: math")
+    limits = 2.0 if seconds is None else seconds, 1024 if memory_mb is None else memory_mb
+    if not 0 < limits[0] <= 600 or limits[1] < 512:
+        raise ValueError("seconds is above 0 and up to 600, memory_mb from 512 (SymPy's own)")
+    verifier = MathVerifier(*limits)
 
     def check(row: Candidate) -> Verdict:
         if row.seed.reference is None:
             return drop("answer", "the seed has no reference answer")
-        labels = row.seed.fields.get("labels")
-        use_label = kind == "label" or (kind == "auto" and labels is not None)
-        if use_label:
-            found, value = extract_label(row.generation.text, labels or [], row.generation.finish)
-        else:
-            found, value = extract_number(row.generation.text, row.generation.finish)
-        if found is not Extraction.VALUE or value is None:
-            return drop("answer", found.value.replace("_", " "))
-        right = (
-            value == row.seed.reference if use_label else numbers_equal(value, row.seed.reference)
-        )
-        return keep("answer", 1.0) if right else drop("answer", "wrong", 0.0)
+        read = kind
+        if kind == "auto":
+            fields = row.seed.fields
+            read = "label" if "labels" in fields else "choice" if "choices" in fields else "number"
+        match read:
+            case "math":
+                return _mathematics(row, verifier)
+            case "choice":
+                return _choice(row)
+            case "exact":
+                return _right_or_wrong(plain(row.seed.reference) in _readings(row.generation.text))
+            case _:
+                return _value(row, read == "label")
 
     return check
+
+
+def _value(row: Candidate, use_label: bool) -> Verdict:
+    text, finish, reference = row.generation.text, row.generation.finish, row.seed.reference
+    assert reference is not None
+    if use_label:
+        labels = row.seed.fields.get("labels")
+        if not labels:
+            return drop("answer", "the seed has no labels")
+        found, value = extract_label(text, labels, finish)
+    else:
+        found, value = extract_number(text, finish)
+    if found is not Extraction.VALUE or value is None:
+        return drop("answer", found.value.replace("_", " "))
+    return _right_or_wrong(value == reference if use_label else numbers_equal(value, reference))
+
+
+def _choice(row: Candidate) -> Verdict:
+    try:
+        options = options_of(row.seed.fields.get("choices"))
+    except ValueError as error:
+        return drop("answer", f"the seed has no choices: {error}")
+    right = right_choice(row.seed.reference or "", options)
+    if right is None:
+        return drop("answer", "the reference is none of the seed's choices")
+    found, letter = extract_choice(row.generation.text, options, row.generation.finish)
+    if found is not Extraction.VALUE:
+        return drop("answer", found.value.replace("_", " "))
+    return _right_or_wrong(letter == right)
+
+
+def _readings(text: str) -> set[str]:
+    """What an answer may mean as a whole: all of it, or its last line without "Answer:"."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    return {plain(text), plain(_PREFIX.sub("", last))} - {""}
+
+
+def _mathematics(row: Candidate, verifier: MathVerifier) -> Verdict:
+    if row.generation.finish is Finish.LENGTH:
+        return drop("answer", "truncated")  # math-verify would take the last number there is
+    assert row.seed.reference is not None
+    match verifier.verify(row.generation.text, row.seed.reference):
+        case MathOutcome.RIGHT | MathOutcome.WRONG as found:
+            return _right_or_wrong(found is MathOutcome.RIGHT)
+        case MathOutcome.NO_ANSWER:
+            return drop("answer", "no answer")
+        case MathOutcome.NO_REFERENCE:
+            return drop("answer", "the reference is no mathematics")
+        case trouble:
+            return drop("answer", f"verifier {trouble}")
+
+
+def _right_or_wrong(right: bool) -> Verdict:
+    return keep("answer", 1.0) if right else drop("answer", "wrong", 0.0)
 
 
 def schema() -> Filter:

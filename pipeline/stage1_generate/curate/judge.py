@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from pipeline.config import Config, Task
+from pipeline.errors import UserError
 from pipeline.prompts import load_prompt
 from pipeline.records import Decision, Example, Generation, Request, Seed, Verdict
 from pipeline.stage1_generate.curate import Candidate, Filter, make_filter
@@ -39,9 +40,25 @@ def filters_of(
     place = f"tasks.{task.name}.filters"
     if task.response_schema is not None:
         common = [*common, make_filter("schema", {}, place, config)]
+    _require_logprobs(config, task)
     own = [make_filter(n, s, place, config) for entry in task.filters for n, s in entry.items()]
     every = [*common, *own, *([against] if against else [])]
     return sorted(every, key=looks_back)
+
+
+def _require_logprobs(config: Config, task: Task) -> None:
+    """Before anything is asked: answers without them could only be dropped."""
+    named = {name for entry in (*config.curate.filters, *task.filters) for name in entry}
+    if "logprob" not in named:
+        return
+    for teacher in config.teachers_of(task):
+        if config.sampling_of(task, teacher).logprobs is None:
+            raise UserError(
+                f"tasks.{task.name}: the filter logprob needs the log-probabilities of its "
+                f"answers, and the sampling of {teacher} asks for none; write "
+                "`sampling: {logprobs: 0}` (0: of the sampled token only), which asks anew, or "
+                "take the filter out"
+            )
 
 
 def common_filters(config: Config) -> list[Filter]:
