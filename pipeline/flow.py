@@ -52,6 +52,7 @@ def all_steps(config: Config) -> list[Step]:
 
 def checked_config(path: Path, overrides: Sequence[str]) -> Config:
     """The config, with everything tested that can be tested without opening a model."""
+    from pipeline.stage1_generate.checks import check_together
     from pipeline.stage1_generate.curate.judge import common_filters, filters_of
     from pipeline.stage1_generate.generate import check_tasks
     from pipeline.stage3_evaluate.evaluate import check_items
@@ -59,6 +60,7 @@ def checked_config(path: Path, overrides: Sequence[str]) -> Config:
     config = load_config(path, overrides)
     check_tasks(config)
     check_items(config)
+    check_together(config)
     for task in config.tasks:
         filters_of(config, task, common_filters(config))
     for name, teacher in config.all_teachers.items():

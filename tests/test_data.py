@@ -117,7 +117,15 @@ FIELDS = {
     "shots": [{"text": "fig", "label": "zop"}, {"text": "lynx", "label": "kib"}],
     "labels": ["kib", "zop"],
     "examples": [{"user": "Do.", "assistant": "Done."}],
+    "view": "label",
+    "entity_types": ["person"],
+    "schema": {"type": "object"},
+    "delimiter": "#1#",
+    "response": "Me.",
+    "first": "You.",
+    "second": "Me.",
 }
+BY_TEXT = ("in_context", "label", "entities", "extraction")  # these ask about `text`
 
 
 @pytest.mark.parametrize("path", PROMPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -125,7 +133,8 @@ def test_a_prompt_says_why_it_is_so_and_ends_with_the_question(path: Path) -> No
     assert path.read_text(encoding="utf-8").startswith("# ")
     messages = render(load_prompt(str(path)), FIELDS)
     assert messages[-1].role == "user"
-    assert ("plum" if "in_context" in path.name else "Who?") in messages[-1].content
+    asked = "plum" if path.stem.startswith(BY_TEXT) else "Who?"
+    assert asked in messages[-1].content
     assert all(message.content.strip() for message in messages)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.__main__ import STEP_NAMES, main
 from pipeline.flow import checked_config
+from pipeline.stage1_generate.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,6 +43,28 @@ def test_the_items_of_a_shipped_config_can_be_made(
     for arm in ("teacher", "before"):
         ids = [q.request("m").id for q in questions_of(loaded, arm)]
         assert ids
+
+
+def task_blocks() -> list[str]:
+    text = (ROOT / "docs" / "recipes.md").read_text()
+    blocks: list[str] = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    return [block for block in blocks if block.startswith("tasks:")]
+
+
+@pytest.mark.parametrize("block", task_blocks(), ids=lambda b: b.split("name: ")[1].split("\n")[0])
+def test_the_tasks_of_the_recipes_page_are_valid(
+    block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    config = tmp_path / "config.yaml"
+    models = "name: x\nteacher: {backend: fake, model: t}\nstudent: {model: s}\n"
+    config.write_text(models + block)
+    checked_config(config, [])
+
+
+def test_every_recipe_has_its_place_in_the_docs() -> None:
+    text = "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+    assert not [name for name in RECIPES if f"`{name}`" not in text]
 
 
 def commands_in(page: Path) -> list[list[str]]:

@@ -30,6 +30,7 @@ __all__ = [
     "families",
     "follows_loose",
     "follows_strict",
+    "kind_named",
     "languages",
     "loose_variants",
     "require_known",
@@ -60,12 +61,12 @@ def families() -> dict[str, tuple[str, ...]]:
 
 def languages(type_name: str) -> tuple[str, ...]:
     """The languages in which a type can be asked for: "en", or "en" and "zh"."""
-    return tuple(_kind(type_name).wordings)
+    return tuple(kind_named(type_name).wordings)
 
 
 def require_known(constraint: Constraint) -> None:
     """Raise `UserError` for an unknown type or parameters that the type does not take."""
-    require_valid(_kind(constraint.type), constraint.params)
+    require_valid(kind_named(constraint.type), constraint.params)
 
 
 def check(constraint: Constraint, text: str) -> Check:
@@ -73,7 +74,7 @@ def check(constraint: Constraint, text: str) -> Check:
 
     Raises `UserError` for an unknown type or parameters that the type does not take.
     """
-    kind = _kind(constraint.type)
+    kind = kind_named(constraint.type)
     require_valid(kind, constraint.params)
     if not _has_word(text):
         return _NO_WORD
@@ -118,7 +119,7 @@ def describe(constraint: Constraint, language: str = "en", salt: str = "") -> st
     One of several wordings, chosen by a hash of the constraint and `salt` (say, an item's id),
     so that one seed always reads the same and a data set does not teach one wording only.
     """
-    kind = _kind(constraint.type)
+    kind = kind_named(constraint.type)
     require_valid(kind, constraint.params)
     wordings = _in_language(kind, language)
     pick = int(digest([constraint, language, salt], length=8), 16) % len(wordings)
@@ -128,27 +129,27 @@ def describe(constraint: Constraint, language: str = "en", salt: str = "") -> st
 
 def draw(type_name: str, rng: random.Random, language: str = "en") -> Constraint:
     """A constraint of this type with sensible parameters; the same `rng` state, the same ones."""
-    kind = _kind(type_name)
+    kind = kind_named(type_name)
     _in_language(kind, language)
     return Constraint(type_name, kind.draw(rng, language))
 
 
 def conflict(first: Constraint, second: Constraint) -> str | None:
     """Why no answer should be asked to follow both, or None if they go together."""
-    one, other = _kind(first.type), _kind(second.type)
+    one, other = kind_named(first.type), kind_named(second.type)
     if one.name == other.name:
         return f"{one.name} twice"
     if shared := one.slots & other.slots:
         return f"{one.name} and {other.name} both set the {', '.join(sorted(shared))}"
     for a, b in ((first, second), (second, first)):
-        kind, literal = _kind(a.type), _kind(b.type).literal
+        kind, literal = kind_named(a.type), kind_named(b.type).literal
         if kind.breaks_on_fragment and literal is not None and _breaks(a, literal(b.params)):
             return f"{b.type} asks for {literal(b.params)!r}, which breaks {a.type}"
     return None
 
 
 def _breaks(constraint: Constraint, fragment: str) -> bool:
-    kind = _kind(constraint.type)
+    kind = kind_named(constraint.type)
     return kind.check(constraint.params, fragment).outcome is Outcome.BROKEN
 
 
@@ -163,7 +164,8 @@ def _has_word(text: str) -> bool:
     return re.search(r"[^\W_]", text) is not None
 
 
-def _kind(name: str) -> Kind:
+def kind_named(name: str) -> Kind:
+    """What a type is made of, or a `UserError` that lists the types."""
     if name not in _KINDS:
         raise UserError(
             f"constraint type {name!r} is unknown. Known: {', '.join(sorted(_KINDS))}. "

@@ -1,4 +1,4 @@
-"""Where seeds come from: a JSONL file, a generator, or a dataset of the hub.
+"""Where seeds come from: a file, a generator, or a dataset of the hub.
 
 A seed line has `question`, `instruction` or `text`; optional `id` (else a hash of the content),
 `answer` (the reference), `constraints`; anything else is there for prompts to use.
@@ -17,7 +17,8 @@ import numpy as np
 from pipeline.config import SeedSource
 from pipeline.constraints import require_known
 from pipeline.errors import UserError
-from pipeline.records import Constraint, Seed, digest
+from pipeline.records import Constraint, Seed, canonical_json, digest
+from pipeline.stage1_generate.seed_files import read_file
 
 QUESTION_FIELDS = ("question", "instruction", "text")
 
@@ -64,7 +65,7 @@ def _rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, Any]]]
     if source.path is None and (source.from_task or source.run):
         raise UserError(f"`from` and `run` are for the seeds of tasks; seen: {source.described()}")
     if source.path is not None:
-        yield from _read_file(Path(source.path))
+        yield from read_file(Path(source.path), source.columns, source.answers)
     elif source.generator is not None:
         from pipeline.stage1_generate.generators import generate
 
@@ -73,21 +74,6 @@ def _rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, Any]]]
             yield f"{source.generator} #{i}", row
     else:
         yield from _read_hub(source)
-
-
-def _read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such seed file (looked from {Path.cwd()})")
-    import jsonlines
-
-    with path.open(encoding="utf-8-sig", newline="\n") as file, jsonlines.Reader(file) as reader:
-        try:
-            for number, row in enumerate(reader.iter(type=dict, skip_empty=True), 1):
-                yield f"{path}:{number}", row
-        except jsonlines.InvalidLineError as error:
-            raise UserError(f"{path}:{error.lineno}: not a JSON object: {error}") from None
-        except (UnicodeDecodeError, RecursionError) as error:
-            raise UserError(f"{path}: not UTF-8 JSON lines: {error}") from None
 
 
 def _read_hub(source: SeedSource) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -127,6 +113,8 @@ def seed_of_row(row: dict[str, Any], task: str, place: str) -> Seed:
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
     answer = row.get("answer")
+    if isinstance(answer, dict | list):
+        answer = canonical_json(answer).decode()
     return Seed(
         id=str(row["id"]) if row.get("id") not in (None, "") else digest(row, 16),
         task=task,

@@ -12,6 +12,8 @@
     stated.py         unit, one_answer
     code_answers.py   code (run with the seed's tests, in a sandbox)
     confidence.py     logprob, pass_rate
+    agreement.py      vote, diverse_rationales: over all the answers to a seed
+    label_set.py      label_set: a label, entities or JSON within the set that the config fixed
     contamination.py  overlap with the evaluation's items
     judgement.py      judge (another task's scores), best_of
     duplicates.py     exact_duplicates, per_seed
@@ -68,6 +70,7 @@ def drop(filter_name: str, reason: str, score: float | None = None) -> Verdict:
 def filter_kinds() -> dict[str, Callable[..., Filter]]:
     """Every filter by its name in the config: what makes it from its settings."""
     from pipeline.stage1_generate.curate import (
+        agreement,
         code_answers,
         confidence,
         correctness,
@@ -75,6 +78,7 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         fits,
         formats,
         judgement,
+        label_set,
         language,
         leaks,
         loops,
@@ -110,6 +114,9 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         "code": code_answers.code,
         "logprob": confidence.logprob,
         "pass_rate": confidence.PassRate,
+        "label_set": label_set.label_set,
+        "vote": agreement.vote,
+        "diverse_rationales": agreement.diverse_rationales,
         "exact_duplicates": duplicates.ExactDuplicates,
         "near_duplicates": near_duplicates.NearDuplicates,
         "similar_embeddings": similar_embeddings.SimilarEmbeddings,

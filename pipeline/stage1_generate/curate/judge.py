@@ -38,10 +38,8 @@ def filters_of(
     its duplicate.
     """
     place = f"tasks.{task.name}.filters"
-    if task.response_schema is not None:
-        common = [*common, make_filter("schema", {}, place, config)]
     _require_logprobs(config, task)
-    own = [make_filter(n, s, place, config) for entry in task.filters for n, s in entry.items()]
+    own = [make_filter(name, settings, place, config) for name, settings in task_filters(task)]
     every = [*common, *own, *([against] if against else [])]
     return sorted(every, key=looks_back)
 
@@ -59,6 +57,15 @@ def _require_logprobs(config: Config, task: Task) -> None:
                 "`sampling: {logprobs: 0}` (0: of the sampled token only), which asks anew, or "
                 "take the filter out"
             )
+
+
+def task_filters(task: Task) -> list[tuple[str, dict[str, Any]]]:
+    """A task's own filters with their settings, and before them those that always belong to it:
+    `schema` where it has one, and its recipe's FILTERS (unless the task has them itself)."""
+    named = [item for entry in task.filters for item in entry.items()]
+    always: dict[str, dict[str, Any]] = {} if task.response_schema is None else {"schema": {}}
+    always |= getattr(recipe_named(task.recipe), "FILTERS", {})
+    return [item for item in always.items() if item[0] not in dict(named)] + named
 
 
 def common_filters(config: Config) -> list[Filter]:

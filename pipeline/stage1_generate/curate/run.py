@@ -29,8 +29,10 @@ from pipeline.stage1_generate.curate.judge import (
     filters_of,
     judged,
     looks_back,
+    task_filters,
 )
 from pipeline.stage1_generate.curate.judgement import Agreement, Judge
+from pipeline.stage1_generate.curate.label_quality import Measuring
 from pipeline.stage1_generate.dataset import write_dataset
 from pipeline.stage1_generate.recipes import recipe_identity, teaches
 from pipeline.stage1_generate.tokens import MAX_LENGTH
@@ -109,7 +111,7 @@ def step(config: Config) -> Step:
                 t.name: {
                     "recipe": recipe_identity(t.recipe),
                     "student_prompt": load_prompt(t.student_prompt).ref.hash,
-                    "filters": t.filters,
+                    "filters": [{name: given} for name, given in task_filters(t)],
                     "weight": t.weight,
                     "options": t.options,
                 }
@@ -123,6 +125,7 @@ def step(config: Config) -> Step:
             run / "2_dropped.jsonl",
             run / "2_funnel.json",
             run / "3_dataset",
+            *([run / "2_label_quality.json"] if measured(config) else []),
         ],
         work=lambda: curate(config),
     )
@@ -144,6 +147,7 @@ def curate(config: Config) -> StepResult:
     filters = all_filters(config, against)
     funnel = _empty_funnel(config, against is not None)
     stages = {stage.filter: stage for stage in funnel.stages}
+    quality = measured(config)
     run = config.run_dir
     encoder = msgspec.json.Encoder()
     covered: dict[tuple[str, str], str] = {}  # seeds of pools: the only teacher so far, or ""
@@ -157,6 +161,9 @@ def curate(config: Config) -> StepResult:
             if found.task.teachers and found.verdict.decision is Decision.KEEP:
                 seed, teacher = (found.task.name, found.row.seed.id), found.row.teacher
                 covered[seed] = teacher if covered.get(seed, teacher) == teacher else ""
+            if found.task.name in quality:
+                was_kept = found.verdict.decision is Decision.KEEP
+                quality[found.task.name].add(found.row, was_kept)
             if found.verdict.decision is Decision.DROP:
                 dropped_file.write(
                     encoder.encode(_dropped(found, filters[found.task.name])) + b"\n"
@@ -181,6 +188,10 @@ def curate(config: Config) -> StepResult:
         for check in checks:
             if isinstance(check, Judge):
                 funnel.judges[check.by] = check.agreement
+    if quality:
+        with _replacing(run / "2_label_quality.json") as file:
+            tables = [table for one in quality.values() if (table := one.result())]
+            file.write(msgspec.json.format(encoder.encode(tables), indent=2))
     with _replacing(run / "2_funnel.json") as file:
         file.write(msgspec.json.format(encoder.encode(funnel), indent=2))
     write_dataset(config, funnel)
@@ -205,6 +216,15 @@ def all_filters(config: Config, against: Filter | None) -> dict[str, list[Filter
     return filters
 
 
+def measured(config: Config) -> dict[str, Measuring]:
+    """The tasks whose answers are compared with gold ones, should their seeds have some."""
+    return {
+        task.name: Measuring(task.name, labels=task.recipe == "label")
+        for task in config.tasks
+        if task.recipe == "label" or "vote" in dict(task_filters(task))
+    }
+
+
 def _count(config: Config, funnel: Funnel, found: Judged) -> None:
     row = found.row
     answered = row.generation.finish is not Finish.ERROR
@@ -223,8 +243,7 @@ def _count(config: Config, funnel: Funnel, found: Judged) -> None:
 
 def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
     names = [name for entry in config.curate.filters for name in entry]
-    names += ["schema" for task in config.tasks if task.response_schema is not None]
-    names += [name for task in config.tasks for entry in task.filters for name in entry]
+    names += [name for task in config.tasks for name, _ in task_filters(task)]
     names += ["contamination"] if contaminated else []
     # As filters_of orders them; contamination has no entry of its own.
     kinds = filter_kinds()

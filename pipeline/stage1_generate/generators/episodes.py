@@ -96,6 +96,53 @@ def classification(
             yield {"id": f"classification-{identity}"} | episode
 
 
+def episodes_of(
+    rows: Sequence[tuple[str, str]], shots: int, ids: Sequence[str], place: str
+) -> Iterator[Episode]:
+    """An episode for each (text, label): that text is the query, others of the rows its shots.
+
+    An episode hangs on its row's id and the rows alone, so that the order of rows does not matter.
+    """
+    texts: dict[str, list[str]] = {}
+    for text, label in sorted(set(rows)):
+        texts.setdefault(label, []).append(text)
+    smallest = min(map(len, texts.values()), default=0)
+    most = len(texts) * (smallest - 1)
+    if len(texts) < 2 or most < 1:
+        have = ", ".join(f"{label}: {len(found)}" for label, found in sorted(texts.items()))
+        raise UserError(
+            f"{place}: episodes need two labels or more, and two texts or more of each; have {have}"
+        )
+    if shots > most:
+        raise UserError(
+            f"{place}: {shots} shots; the rarest label has {smallest} texts, so that at most "
+            f"{most} balanced shots can be drawn beside the query"
+        )
+    for (text, label), identity in zip(rows, ids, strict=True):
+        rng = random.Random(f"episode {identity}")
+        yield _episode(texts, shots, rng, (label, text))
+
+
+def remapped(labels: Sequence[str], how: str, salt: str) -> dict[str, str]:
+    """Every label and what it is called in one episode: `how` is symbols or flipped.
+
+    The symbols are those of the split train: what an evaluation asks about stays unseen.
+    """
+    names = sorted(labels)
+    if how == "flipped":
+        return dict(zip(names, _shown_labels(names, how, random.Random()), strict=True))
+    rng = random.Random(f"{how} {salt}")
+    pool = vocabulary.LABELS["train"]
+    if len(names) > len(pool):
+        raise UserError(
+            f"option labels: {len(names)} labels, and there are {len(pool)} symbols; leave symbols "
+            "out for this task"
+        )
+    chosen = _unlike(pool, len(names), rng)
+    spare = [symbol for symbol in rng.sample(pool, len(pool)) if symbol not in chosen]
+    return dict(zip(names, [*chosen, *spare][: len(names)], strict=True))
+
+
 def _episode(
     pools: Mapping[str, Sequence[str]],
     most: int,

@@ -46,6 +46,10 @@ RECIPES = (
     "constraints",
     "in_context",
     "context",
+    "step_by_step",
+    "self_consistency",
+    "label",
+    "phrase",
     "multi_teacher",
     "judge",
 )
