@@ -201,3 +201,15 @@ def test_unseen_constraint_types_that_are_trained_on_are_refused(
     assert done.returncode == 2
     assert "unseen_types: max_words" in done.stderr or "unseen_types: title" in done.stderr
     assert "task rules" in done.stderr
+
+
+def test_the_report_shows_each_class_beside_the_gold_labels(project: Project) -> None:
+    from pipeline.stage3_evaluate.report import write_report
+
+    project.edit(tasks=[_label(project)])
+    assert project.call("generate", "config.yaml").returncode == 0
+    assert project.call("curate", "config.yaml").returncode == 0
+    html, plain = (path.read_text() for path in write_report(project.run))
+    for text in (html, plain):
+        assert "Answers of films beside the gold ones: 17 of 18 seeds have a kept one" in text
+    assert "| right answers, of | 76% |" in plain and "| bad | " in plain

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pipeline.records import Extraction, Finish
+from pipeline.errors import UserError
+from pipeline.records import Extraction, Generation, Seed
 from pipeline.stage3_evaluate.answers import extract_label, extract_number
+from pipeline.stage3_evaluate.choices import extract_choice, options_of
 
 _NUMBER = r"[$€£¥]?\d++(?:\.\d++)?+%?"
 # A unit may stand after a number: "4 bags * 6 pens = 24". All repeats are bounded: the text is a
@@ -65,13 +67,25 @@ def parts(text: str) -> Rationale:
     return Rationale(body, "")
 
 
-def stated_answer(text: str, labels: list[str] | None, finish: Finish) -> str | None:
-    """The answer by the evaluation's extractor: a label where there are `labels`, else a number."""
-    if labels:
+def stated_answer(seed: Seed, generation: Generation) -> str | None:
+    """The answer by the evaluation's extractors: a label where the seed has `labels`, a letter
+    where it has `choices`, else a number."""
+    text, finish = generation.text, generation.finish
+    if labels := seed.fields.get("labels"):
         found, value = extract_label(text, labels, finish)
+    elif "choices" in seed.fields:
+        found, value = extract_choice(text, choices_of(seed), finish)
     else:
         found, value = extract_number(text, finish)
     return value if found is Extraction.VALUE else None
+
+
+def choices_of(seed: Seed) -> dict[str, str]:
+    """Letter -> text of a seed's `choices`."""
+    try:
+        return options_of(seed.fields.get("choices"))
+    except ValueError as error:
+        raise UserError(f"{seed.origin}: {error}") from None
 
 
 def answer_sentence(value: str, like: str) -> str:

@@ -1,11 +1,11 @@
-"""What curation came to, as tables: yield and cost of tasks and teachers, judges."""
+"""What curation came to, as tables: yield and cost, judges, labels against gold ones."""
 
 from __future__ import annotations
 
 import msgspec
 
 from pipeline.stage3_evaluate.charts import percent
-from pipeline.stage3_evaluate.report_data import Funnel, RunFiles, Yield
+from pipeline.stage3_evaluate.report_data import ClassQuality, Funnel, LabelQuality, RunFiles, Yield
 
 
 class CurationTable(msgspec.Struct, frozen=True):
@@ -23,6 +23,7 @@ def curation_tables(run: RunFiles) -> list[CurationTable]:
         tables.append(_yields("teacher", run.funnel.by_teacher))
     if run.funnel.judges:
         tables.append(_judges(run.funnel))
+    tables += [_labels(found) for found in run.labels]
     return [table for table in tables if table.rows]
 
 
@@ -80,3 +81,26 @@ def _judges(funnel: Funnel) -> CurationTable:
         for name, found in funnel.judges.items()
     ]
     return CurationTable("How far each judge agrees with the known truth", columns, rows)
+
+
+def _labels(found: LabelQuality) -> CurationTable:
+    """Accuracy and each class over all answers and over the kept ones."""
+    names = ("precision", "recall", "F1", "gold items")
+    columns = ("class", *names, *(f"{name}, kept" for name in names))
+    accuracy = (percent(found.all.accuracy), "", "", f"{found.all.answers:,}")
+    kept = (percent(found.kept.accuracy), "", "", f"{found.kept.answers:,}")
+    rows: list[tuple[str, ...]] = [("right answers, of", *accuracy, *kept)]
+    of_kept = {one.name: one for one in found.kept.classes}
+    for one in found.all.classes:
+        rows.append((one.name, *_class(one), *_class(of_kept.get(one.name))))
+    title = (
+        f"Answers of {found.task} beside the gold ones: {found.seeds_kept:,} of {found.seeds:,} "
+        "seeds have a kept one"
+    )
+    return CurationTable(title, columns, rows)
+
+
+def _class(one: ClassQuality | None) -> tuple[str, ...]:
+    if one is None:
+        return ("–", "–", "–", "0")
+    return (percent(one.precision), percent(one.recall), percent(one.f1), f"{one.support:,}")

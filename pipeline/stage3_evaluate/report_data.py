@@ -72,6 +72,30 @@ class Funnel(msgspec.Struct, frozen=True):
     judges: dict[str, Judge] = {}
 
 
+class ClassQuality(msgspec.Struct, frozen=True):
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class QualitySide(msgspec.Struct, frozen=True):
+    answers: int
+    accuracy: float
+    classes: list[ClassQuality] = []
+
+
+class LabelQuality(msgspec.Struct, frozen=True):
+    """A task of 2_label_quality.json: all answers, and the kept ones, against gold answers."""
+
+    task: str
+    seeds: int
+    seeds_kept: int
+    all: QualitySide
+    kept: QualitySide
+
+
 class DroppedRow(msgspec.Struct, frozen=True):
     request_id: str
     task: str
@@ -97,6 +121,7 @@ class RunFiles(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     steps: list[StepLine]
     funnel: Funnel | None
+    labels: list[LabelQuality]
     kept: list[Example]
     dropped: list[DroppedRow]
     log: list[LogPoint]
@@ -121,6 +146,7 @@ def read_run(run: Path) -> RunFiles:
 def _read_run(run: Path) -> RunFiles:
     config = _config(run / "config.yaml")
     funnel, scores = run / "2_funnel.json", run / "6_scores.json"
+    labels = run / "2_label_quality.json"
     answers: dict[str, list[Answer]] = {}
     for path in sorted((run / "5_answers").glob("*/*.jsonl")):
         answers.setdefault(path.parent.name, []).extend(read_jsonl(path, Answer))
@@ -129,6 +155,11 @@ def _read_run(run: Path) -> RunFiles:
         config=_masked(config),
         steps=list(_rows(run / "steps.jsonl", StepLine)),
         funnel=msgspec.json.decode(funnel.read_bytes(), type=Funnel) if funnel.exists() else None,
+        labels=(
+            msgspec.json.decode(labels.read_bytes(), type=list[LabelQuality])
+            if labels.exists()
+            else []
+        ),
         kept=list(_rows(run / "2_kept.jsonl", Example)),
         dropped=list(_rows(run / "2_dropped.jsonl", DroppedRow)),
         log=list(_training_log(run / "4_student" / "training_log.jsonl")),

@@ -14,11 +14,12 @@ import msgspec
 
 from pipeline.records import Extraction, Finish, Verdict
 from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
-from pipeline.stage1_generate.rationales import equations, words
+from pipeline.stage1_generate.rationales import choices_of, equations, words
 from pipeline.stage3_evaluate import numerals
 from pipeline.stage3_evaluate.answers import extract_label, extract_number
+from pipeline.stage3_evaluate.choices import extract_choice
 
-Kind = Literal["auto", "number", "label", "exact", "json"]
+Kind = Literal["auto", "number", "label", "choice", "exact", "json"]
 
 
 def vote(min_agreement: float = 0.6, min_votes: int = 2, kind: Kind = "auto") -> Filter:
@@ -28,8 +29,9 @@ def vote(min_agreement: float = 0.6, min_votes: int = 2, kind: Kind = "auto") ->
     ended, of whichever teacher. One that an earlier filter dropped, or without a readable value,
     counts there and has no vote. Dropped: other answers, a seed whose agreement is below
     `min_agreement` or whose majority has fewer than `min_votes`, and a tie. `kind` says how answers
-    are compared: by their number, by the label of the seed's `labels`, as JSON, or exactly (but for
-    case and spacing); `auto` is label, JSON (with a schema or entity types), or number.
+    are compared: by their number, by the label of the seed's `labels`, by the letter of its
+    `choices`, as JSON, or exactly (but for case and spacing); `auto` goes by what the seed has:
+    labels, a schema or entity types (JSON), choices, else a number.
     """
     if not 0 < min_agreement <= 1:
         raise ValueError(f"min_agreement is a share above 0 and up to 1; seen {min_agreement}")
@@ -84,7 +86,8 @@ def comparable(row: Candidate, kind: Kind = "auto") -> str | None:
     labels = row.seed.fields.get("labels")
     if kind == "auto":
         structured = row.request.schema is not None or "entity_types" in row.seed.fields
-        kind = "label" if labels else "json" if structured else "number"
+        other: Kind = "choice" if "choices" in row.seed.fields else "number"
+        kind = "label" if labels else "json" if structured else other
     if kind == "exact":
         folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
         return _short(folded) if folded else None
@@ -96,6 +99,9 @@ def comparable(row: Candidate, kind: Kind = "auto") -> str | None:
         return _short(msgspec.json.encode(value, order="sorted").decode())
     if kind == "label":
         found, said = extract_label(text, labels, finish) if labels else (None, None)
+        return said if found is Extraction.VALUE else None
+    if kind == "choice":
+        found, said = extract_choice(text, choices_of(row.seed), finish)
         return said if found is Extraction.VALUE else None
     found, said = extract_number(text, finish)
     if found is not Extraction.VALUE or said is None:

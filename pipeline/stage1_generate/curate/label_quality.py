@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline.records import Decision, Finish
 from pipeline.stage1_generate.curate import Candidate
-from pipeline.stage1_generate.curate.correctness import answer
+from pipeline.stage1_generate.curate.correctness import Kind, answer
 from pipeline.stage1_generate.labelling import read
 
 _NONE = "\0none"  # not a label: an item that only the teacher, or only the gold answer, has
@@ -53,10 +53,10 @@ class LabelQuality(msgspec.Struct, frozen=True):
 class Measuring:
     """Counts one task's answers. Memory: some dozen bytes a seed."""
 
-    def __init__(self, task: str, labels: bool) -> None:
+    def __init__(self, task: str, *, labels: bool, kind: Kind = "auto") -> None:
         self._task = task
         self._labels = labels
-        self._is_right = answer()
+        self._is_right = answer(kind)
         self._seeds: dict[bool, set[str]] = {False: set(), True: set()}
         self._answers: Counter[bool] = Counter()
         self._right: Counter[bool] = Counter()

@@ -218,11 +218,15 @@ def all_filters(config: Config, against: Filter | None) -> dict[str, list[Filter
 
 def measured(config: Config) -> dict[str, Measuring]:
     """The tasks whose answers are compared with gold ones, should their seeds have some."""
-    return {
-        task.name: Measuring(task.name, labels=task.recipe == "label")
-        for task in config.tasks
-        if task.recipe == "label" or "vote" in dict(task_filters(task))
-    }
+    found = {}
+    for task in config.tasks:
+        filters = dict(task_filters(task))
+        kind = filters.get("answer", filters.get("vote", {})).get("kind", "auto")
+        if task.recipe == "label":
+            found[task.name] = Measuring(task.name, labels=True)
+        elif "vote" in filters and kind != "json":
+            found[task.name] = Measuring(task.name, labels=False, kind=kind)
+    return found
 
 
 def _count(config: Config, funnel: Funnel, found: Judged) -> None:

@@ -46,7 +46,7 @@ def rows(
 
 def _answer_first(seed: Seed, generation: Generation, text: str) -> str | None:
     """The completion with its answer in front, and nowhere stated after; None without an answer."""
-    value = stated_answer(generation.text, seed.fields.get("labels"), generation.finish)
+    value = stated_answer(seed, generation)
     if value is None:
         return None
     steps, closing = parts(text)

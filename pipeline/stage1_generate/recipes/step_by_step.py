@@ -58,7 +58,7 @@ def rows(
         1 - alpha,
         "rationale",
     )
-    value = stated_answer(generation.text, seed.fields.get("labels"), generation.finish)
+    value = stated_answer(seed, generation)
     if value is None:
         return [rationale]
     label = Row(
