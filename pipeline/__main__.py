@@ -87,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
 
     _with_run(commands, "status", "where a run is, rates, what failed and why", _status)
     show = _with_run(commands, "show", "samples at any point; trace one row", _show)
-    show.add_argument("id", nargs="?", help="a request, seed or item id (or its beginning)")
+    show.add_argument(
+        "id", nargs="?",
+        help="trace one: the id of a request, seed or item (or its beginning), or train:12, a row "
+        "of the dataset",
+    )  # fmt: skip
     show.add_argument("--id", dest="id_option", metavar="ID", help="the same")
     show.add_argument("--n", type=int, default=3, help="how many samples of each kind")
     verify = _with_run(commands, "verify", "every checksum, every id once", _verify)

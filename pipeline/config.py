@@ -204,6 +204,17 @@ class Config(Strict):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _mixture_fits(self) -> Config:
+        parts = {t.name for t in self.tasks} | {t.recipe for t in self.tasks}
+        for name in self.curate.mixture.weights if self.curate.mixture else ():
+            if name not in parts:
+                raise ValueError(
+                    f"curate.mixture.weights: {name!r} is no task and no recipe of one; allowed: "
+                    f"{', '.join(sorted(parts))}"
+                )
+        return self
+
     @property
     def all_teachers(self) -> dict[str, Teacher]:
         return self.teachers if self.teachers is not None else {"teacher": self.teacher}  # type: ignore[dict-item]

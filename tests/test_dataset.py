@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import Config, load_config
+from pipeline.config_file import load_yaml
 from pipeline.errors import UserError
 from pipeline.records import Example, Message, Seed, digest, write_jsonl
 from pipeline.stage1_generate.curate.judge import Stage
@@ -37,7 +38,12 @@ def example(task: str, seed_id: str, text: str = "It is 5.", **meta: Any) -> Exa
 
 
 def configured(project: Project, **curate: Any) -> Config:
-    project.edit(**{f"curate__{key}": value for key, value in curate.items()})
+    raw, _ = load_yaml(project.config)
+    sums = raw["tasks"][0]
+    others = [{**sums, "name": "other"}, {**sums, "name": "episodes", "recipe": "in_context"}]
+    project.edit(
+        tasks=[sums, *others], **{f"curate__{key}": value for key, value in curate.items()}
+    )
     return load_config(project.config)
 
 
@@ -208,11 +214,11 @@ def test_weights_alone_take_as_much_as_can_be_had(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("weights", "said"),
-    [({"sum": 1}, "'sum' is no task or recipe"), ({"sums": 1}, "no share for other")],
+    [({"sum": 1}, "'sum' is no task and no recipe"), ({"sums": 1}, "no share for other")],
 )
 def test_wrong_weights_are_named(project: Project, weights: dict[str, float], said: str) -> None:
-    config = configured(project, mixture={"weights": weights})
     with pytest.raises(UserError, match=said):
+        config = configured(project, mixture={"weights": weights})
         made(config, [*many(5), *many(5, "other", recipe="response")])
 
 
