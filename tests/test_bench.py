@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-NO_FOLDER = ("http_engine.py", "faulty_server.py", "restart.py")
+NO_FOLDER = ("http_engine.py", "faulty_server.py", "restart.py", "hostile_answers.py")
 BENCH = Path(__file__).parent.parent / "bench"
 
 
@@ -22,6 +22,7 @@ BENCH = Path(__file__).parent.parent / "bench"
         ("faulty_server.py --rows 400 --limit-seconds 2", "| faulty |"),
         ("restart.py --rows 2000", "2,000"),
         ("recuration.py --rows 1000", "1,000"),
+        ("hostile_answers.py --rows 200 --seconds 0.3", "| hostile | 0 | 2 |"),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],
 )

@@ -37,6 +37,7 @@ def verifier() -> Iterator[MathVerifier]:
         ("We get \\boxed{2\\sqrt{2}}.", "\\sqrt{8}"),
         ("$\\boxed{x^2+2x+1}$", "(x+1)^2"),
         ("It costs $1,234.", "1234"),
+        ("The answer is \\$1,234.50.", "1234.5"),
         ("The answer is 1234.", "1,234"),
         ("The answer is 50%.", "0.5"),
         ("The points are $(2, 1)$", "(2,1)"),

@@ -14,6 +14,7 @@ import gc
 import json
 import logging
 import os
+import re
 import resource
 import select
 import signal
@@ -24,6 +25,8 @@ from functools import lru_cache
 from typing import Any
 
 WALL_FACTOR = 10  # by the clock a row may take so many times its CPU time, on a busy machine
+
+_PRICE = re.compile(r"\\\$\s?(?=[\d.])")  # "\$12", which math-verify cannot read
 
 Reader = Callable[[str, str], dict[str, str]]  # (answer, reference) -> {"outcome": ..., ...}
 
@@ -57,7 +60,7 @@ def _load() -> Reader:
     logging.disable(logging.CRITICAL)  # it would print answers
 
     def parsed(text: str) -> list[Any]:
-        found: list[Any] = parse(text, parsing_timeout=None)
+        found: list[Any] = parse(_PRICE.sub("", text), parsing_timeout=None)
         return found
 
     @lru_cache(maxsize=256)
