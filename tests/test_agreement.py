@@ -102,6 +102,7 @@ def test_seeds_vote_apart() -> None:
         (('{"a": 1, "b": 2}', '{"b":2,"a":1}', '{"a": 2}'), {"kind": "json"}, {}),
         (("A long  Story", "a long story", "another"), {"kind": "exact"}, {}),
         (("1/2", "0.5", "0.6"), {"kind": "number"}, {}),
+        (('{"a": 1}', '{ "a":1 }', '{"a": 2}'), {}, {"schema": {"type": "object"}}),
         (("The answer is (B).", "B", "Answer: A"), {}, {"choices": ["4", "5"]}),
     ],
 )

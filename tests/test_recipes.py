@@ -28,6 +28,7 @@ from pipeline.stage1_generate.generators import generate
 from pipeline.stage1_generate.recipes import (
     Lost,
     chain_of_thought,
+    context,
     in_context,
     label,
     phrase,
@@ -305,6 +306,12 @@ def test_a_gold_label_outside_the_set_is_refused() -> None:
         label.prepare(seed(0, "1", **REVIEW), 0, labels=LABELS)
 
 
+def test_a_gold_answer_that_cannot_be_read_is_refused() -> None:
+    gold = '[{"text": "London", "type": "place"}]'
+    with pytest.raises(UserError, match="test:0: the gold answer cannot be read: a span"):
+        label.prepare(seed(0, gold, **REVIEW), 0, entities=["place"])
+
+
 @pytest.mark.parametrize("labels", [[], ["a", "a"], "ab", [""], [1]])
 def test_a_label_set_that_is_none_is_refused(labels: Any) -> None:
     with pytest.raises(UserError, match="a list of different names"):
@@ -322,6 +329,19 @@ def test_labelled_texts_are_seeds_for_other_tasks_once_each() -> None:
         "r0",
     )
     assert "labels" not in row
+
+
+# context
+
+
+def test_worked_examples_out_of_the_seed_are_a_context(tmp_path: Path) -> None:
+    path = tmp_path / "context.yaml"
+    path.write_text("shots_from: examples\nuser: '{{ question }}'\n")
+    item = seed(0, examples=[{"user": "Hi?", "assistant": "Hello."}])
+    asked = context.requests(item, load_prompt(str(path)))
+    assert [message.content for message in asked][:2] == ["Hi?", "Hello."]
+    with pytest.raises(UserError, match="sees no more than the student"):
+        context.requests(item, prompt(tmp_path, "{{ question }}"))
 
 
 # phrase

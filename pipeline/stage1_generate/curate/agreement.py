@@ -85,7 +85,12 @@ def comparable(row: Candidate, kind: Kind = "auto") -> str | None:
     text, finish = row.generation.text, row.generation.finish
     labels = row.seed.fields.get("labels")
     if kind == "auto":
-        structured = row.request.schema is not None or "entity_types" in row.seed.fields
+        fields = row.seed.fields
+        structured = (
+            row.request.schema is not None
+            or "entity_types" in fields
+            or isinstance(fields.get("schema"), dict)
+        )
         other: Kind = "choice" if "choices" in row.seed.fields else "number"
         kind = "label" if labels else "json" if structured else other
     if kind == "exact":

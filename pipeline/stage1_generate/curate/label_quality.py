@@ -1,7 +1,7 @@
 """2_label_quality.json: how right the teacher's answers are where the seeds know the truth.
 
-For tasks of the recipe `label` and for tasks with the filter `vote`. Two columns: all answers that
-the teacher ended, and those that were kept. Per class precision, recall and F1 (scikit-learn) of
+For tasks of the recipe `label` and for tasks with the filter `vote`. Two columns: all answers but
+failed requests, and those that were kept. Per class precision, recall and F1 (scikit-learn) of
 labels, of entities (type and span must be equal) and of the fields of extracted JSON.
 """
 

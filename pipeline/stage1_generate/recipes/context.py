@@ -17,10 +17,10 @@ GRADE = Grade.TEXT
 
 
 def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    if not asking.text.shots and asking.text.system is None:
+    if not (asking.text.shots or asking.text.shots_from or asking.text.system):
         raise UserError(
-            f"{asking.ref.name}: the recipe context needs a teacher prompt with a `system` text or "
-            "`shots`; without one the teacher sees nothing that the student does not"
+            f"{asking.ref.name}: the recipe context needs a teacher prompt with a `system` text, "
+            "`shots` or `shots_from`; without one the teacher sees no more than the student"
         )
     return render(asking, seed.fields)
 

@@ -60,6 +60,12 @@ def prepare(
             f"{', '.join(labels)}; correct the list, or map the file's own names with `answers:` "
             "(docs/recipes.md)"
         )
+    gold = read(seed, seed.reference) if named and seed.reference is not None else None
+    if gold is not None and gold.canonical is None:
+        raise UserError(
+            f"{seed.origin}: the gold answer cannot be read: {gold.problem}; correct the line, or "
+            "leave its `answer` out"
+        )
     return seed
 
 
