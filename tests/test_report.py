@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.records import Answer, Example, Extraction, Finish, Message, write_jsonl
+from pipeline.stage1_generate.lengths import Lengths
 from pipeline.stage3_evaluate import report
 from pipeline.stage3_evaluate.report import write_report
 from pipeline.stage3_evaluate.score import score
@@ -117,6 +118,16 @@ def test_the_page_and_the_markdown_hold_every_arms_numbers(tmp_path: Path) -> No
             assert number in text, number
         assert "distilled" in text
         assert "torch" in text and "two cores" in text and "2026-11-21" in text
+
+
+def test_the_length_of_rows_and_what_training_cuts_off_is_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "3_dataset").mkdir()
+    lengths = Lengths("small/student", 4, [20, 30, 40, 2000], [(32, 2), (48, 1), (2048, 1)])
+    (run / "3_dataset" / "lengths.json").write_bytes(msgspec.json.encode(lengths))
+    for path in write_report(run):
+        text = path.read_text()
+        assert "longer than the 1,024 read in training" in text and "up to 2,048" in text
 
 
 def test_the_page_opens_without_anything_from_outside(tmp_path: Path) -> None:

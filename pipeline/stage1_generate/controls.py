@@ -25,17 +25,18 @@ from pipeline.config import Config
 from pipeline.config_dataset import Control
 from pipeline.errors import UserError
 from pipeline.models.locate import identity_of
-from pipeline.records import Decision, Example, Extraction, Finish, Message, read_jsonl, write_jsonl
+from pipeline.records import Decision, Example, Finish, Generation, Message, read_jsonl, write_jsonl
 from pipeline.stage1_generate.curate.judge import contamination_filter
 from pipeline.stage1_generate.dataset import new_folder, put_in_place, split_of
 from pipeline.stage1_generate.dataset_card import data_head
 from pipeline.stage1_generate.example_file import ExampleFile
 from pipeline.stage1_generate.mixture import Mixed, RowTokens, changed, mix
 from pipeline.stage1_generate.parquet import write_split
+from pipeline.stage1_generate.rationales import stated_answer
 from pipeline.stage1_generate.recipes import teaches
 from pipeline.stage1_generate.tokens import student_tokenizer, text_lengths
 from pipeline.stage1_generate.used import StoredSeeds, candidates
-from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION, extract_label, extract_number
+from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.steps import Step, StepResult
 
 VERSION = 1  # raised with every change of what a control holds
@@ -204,13 +205,10 @@ def _label_only(seeds: StoredSeeds, row: Example) -> Example | None:
         return row
     if row.meta["recipe"] == "step_by_step":
         return None  # the answer has a label row of its own
-    labels = seeds.get(row.meta["task"], row.meta["seed_id"]).fields.get("labels")
-    text = row.completion[-1].content
-    if labels:
-        found, value = extract_label(text, labels, Finish.STOP)
-    else:
-        found, value = extract_number(text, Finish.STOP)
-    return _answering(row, value) if found is Extraction.VALUE and value else None
+    seed = seeds.get(row.meta["task"], row.meta["seed_id"])
+    answer = Generation(row.source[0], row.completion[-1].content, Finish.STOP)
+    value = stated_answer(seed, answer)
+    return _answering(row, value) if value else None
 
 
 def _gold(seeds: StoredSeeds, row: Example) -> Example | None:

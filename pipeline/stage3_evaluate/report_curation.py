@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from pipeline.stage1_generate.lengths import Lengths
+from pipeline.stage1_generate.tokens import MAX_LENGTH
 from pipeline.stage3_evaluate.charts import percent
 from pipeline.stage3_evaluate.report_data import ClassQuality, Funnel, LabelQuality, RunFiles, Yield
 
@@ -24,7 +26,28 @@ def curation_tables(run: RunFiles) -> list[CurationTable]:
     if run.funnel.judges:
         tables.append(_judges(run.funnel))
     tables += [_labels(found) for found in run.labels]
+    if run.lengths is not None:
+        tables.append(_lengths(run, run.lengths))
     return [table for table in tables if table.rows]
+
+
+def _lengths(run: RunFiles, found: Lengths) -> CurationTable:
+    """The histogram, and what of it is longer than training reads."""
+    sft = (run.config.get("train") or {}).get("sft") or {}
+    limit = sft.get("max_length", MAX_LENGTH)
+    counted = len(found.counted)
+    rows = [
+        (f"up to {edge:,}", f"{n:,}", percent(n / counted))
+        for edge, n in found.histogram
+        if counted
+    ]
+    if isinstance(limit, int):
+        longer = found.longer_than(limit)
+        rows.append((f"longer than the {limit:,} read in training", f"{longer:,}", "–"))
+    of = "" if counted == found.rows else f" (a random {counted:,} of {found.rows:,} rows)"
+    return CurationTable(
+        f"Length of training rows in the student's tokens{of}", ("tokens", "rows", "share"), rows
+    )
 
 
 def _yields(kind: str, found: dict[str, Yield]) -> CurationTable:

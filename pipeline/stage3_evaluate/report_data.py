@@ -14,6 +14,7 @@ import msgspec
 
 from pipeline.errors import UserError
 from pipeline.records import Answer, Example, Usage, read_jsonl
+from pipeline.stage1_generate.lengths import Lengths, read_lengths
 from pipeline.stage3_evaluate.score import Scores
 
 
@@ -122,6 +123,7 @@ class RunFiles(msgspec.Struct, frozen=True):
     steps: list[StepLine]
     funnel: Funnel | None
     labels: list[LabelQuality]
+    lengths: Lengths | None
     kept: list[Example]
     dropped: list[DroppedRow]
     log: list[LogPoint]
@@ -160,6 +162,7 @@ def _read_run(run: Path) -> RunFiles:
             if labels.exists()
             else []
         ),
+        lengths=read_lengths(run / "3_dataset"),
         kept=list(_rows(run / "2_kept.jsonl", Example)),
         dropped=list(_rows(run / "2_dropped.jsonl", DroppedRow)),
         log=list(_training_log(run / "4_student" / "training_log.jsonl")),
