@@ -36,10 +36,8 @@ def _lengths(run: RunFiles, found: Lengths) -> CurationTable:
     sft = (run.config.get("train") or {}).get("sft") or {}
     limit = sft.get("max_length", MAX_LENGTH)
     counted = len(found.counted)
-    rows = [
-        (f"up to {edge:,}", f"{n:,}", percent(n / counted))
-        for edge, n in found.histogram
-        if counted
+    rows: list[tuple[str, ...]] = [
+        (f"up to {edge:,}", f"{n:,}", percent(n / counted)) for edge, n in found.histogram
     ]
     if isinstance(limit, int):
         longer = found.longer_than(limit)
