@@ -127,7 +127,7 @@ def test_a_rationale_with_the_equations_of_an_earlier_one_is_dropped() -> None:
         "diverse_rationales",
         samples(
             "She has 4 * 6 = 24 cups, then 24 - 9 = 15. The answer is 15.",
-            "First 4 × 6 = 24. After that 24 − 9 = 15, so the answer is 15.",
+            "First 4 big cups/jug × 6 jugs = 24.0 cups. After that 24 − 9 = 15, so it is 15.",
             "6 + 6 + 6 + 6 = 24 and 24 - 9 = 15. The answer is 15.",
         ),
     )

@@ -14,16 +14,17 @@ from pipeline.records import Extraction, Generation, Seed
 from pipeline.stage3_evaluate.answers import extract_label, extract_number
 from pipeline.stage3_evaluate.choices import extract_choice, options_of
 
-_NUMBER = r"[$€£¥]?\d++(?:\.\d++)?+%?"
-# A unit may stand after a number: "4 bags * 6 pens = 24". All repeats are bounded: the text is a
-# stranger's.
-_UNIT = r"(?:\s?[A-Za-z]{1,15}|\s?[\u4e00-\u9fff]{1,3}){0,2}?"
-_OPERATOR = r"\s{0,3}(?:[+\-*/×÷·−∗x]|\\times|\\div|\\cdot)\s{0,3}"
+_NUMBER = r"[$€£¥]?(?:\d++(?:\.\d++)?+|\.\d++)%?"
+# A unit may stand after a number: "5 pens/bag * 6 full bags = 30". All repeats are bounded: the
+# text is a stranger's.
+_UNIT = r"(?:\s?/?[A-Za-z][A-Za-z/]{0,14}|\s?[\u3400-\u9fff]{1,3}){0,4}?"
+_OPERATOR = r"\s{0,3}(?:[+\-*/×÷·−–∗x]|\\times|\\div|\\cdot)\s{0,3}"
 _EQUATION = re.compile(
     rf"(?<![\d.])\(?{_NUMBER}{_UNIT}\)?(?:{_OPERATOR}\(?{_NUMBER}{_UNIT}\)?){{1,12}}\s{{0,3}}=\s{{0,3}}"
     rf"-?{_NUMBER}"
 )
-_SIGNS = str.maketrans({"×": "*", "·": "*", "∗": "*", "x": "*", "÷": "/", "−": "-"})
+_SIGNS = str.maketrans({"×": "*", "·": "*", "∗": "*", "÷": "/", "−": "-", "–": "-"})
+_DECIMAL = re.compile(r"\d*\.\d+")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 _STATES = re.compile(
     r"\b(?:final\s+)?answer\b.{0,40}?(?:\bis\b|[:=])|^\W*(?:ans|answer)\W*[:=]|####|\\boxed"
@@ -48,8 +49,16 @@ def equations(text: str) -> tuple[str, ...]:
     found = []
     for match in _EQUATION.finditer(plain):
         signs = re.sub(r"(?<=[\d\s)])x(?=[\d\s(])", "*", match.group()).translate(_SIGNS)
-        found.append(re.sub(r"[^\d.+\-*/=]", "", signs))
+        bare = re.sub(r"/?[A-Za-z][A-Za-z/]*|[^\d.+\-*/=]", "", signs)
+        found.append(_DECIMAL.sub(_plain, bare))
     return tuple(found)
+
+
+def _plain(decimal: re.Match[str]) -> str:
+    """One spelling of .5, 0.5 and 0.50."""
+    whole, part = decimal.group().split(".")
+    part = part.rstrip("0")
+    return f"{whole or '0'}.{part}" if part else whole or "0"
 
 
 def words(text: str) -> frozenset[str]:
