@@ -17,6 +17,8 @@ from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
 from pipeline.stage1_generate.curate.validity import taught
 
 LEAST_LETTERS = 40  # of prose; a Chinese character counts for three, of Japanese and Korean too
+LEAST_ASKED = 12  # letters of a question, counted likewise
+POSSIBLE = 0.05  # probability from which a language may be the question's
 FOREIGN_SHARE = 0.3  # of the letters, in a script that the wanted language does not have
 MOST_CHARACTERS = 600  # of an answer that the detector reads; more makes it no surer
 
@@ -35,6 +37,12 @@ _NOT_PROSE = re.compile(
 )
 _EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LETTER = re.compile(r"[^\W\d_]")
+_LATIN_LETTER = re.compile(r"[A-Za-zÀ-ɏ]")
+_LATIN = {
+    *("en", "fr", "de", "es", "it", "pt", "nl", "sv", "da", "no", "fi", "is", "pl", "cs", "sk"),
+    *("sl", "hr", "hu", "ro", "tr", "id", "vi", "ca", "et", "lv", "lt"),
+}
+_EAST = {"zh", "ja", "ko"}
 _SIGNS_OF_CODE = re.compile(r"[{}<>=;()\[\]_#*/\\|]")
 # A question that speaks of languages may want another one than its own.
 _OF_LANGUAGES = re.compile(
@@ -75,11 +83,10 @@ def language(
             question = str(row.seed.fields.get("question", ""))
             if _OF_LANGUAGES.search(question):
                 return keep("language")
-            if asked := _language_of(prose(question), min_confidence):
-                wanted.add(asked)
+            wanted |= _languages_of(question)
         if not wanted:
             return keep("language")
-        if share := _foreign(east, other, wanted):
+        if share := _foreign(text, east, other, wanted):
             return drop("language", "much of it in the script of another language", share)
         found, confidence = detect(text)
         if found not in wanted and confidence >= min_confidence:
@@ -100,20 +107,27 @@ def prose(text: str) -> str:
 
 def detect(text: str) -> tuple[str, float]:
     """The language of prose and the probability of it, dialects summed to their language."""
-    sums: dict[str, float] = {}
-    for code, probability in _detector().rank(text[:MOST_CHARACTERS])[:12]:
-        name = _SAME_LANGUAGE.get(code, code)
-        sums[name] = sums.get(name, 0.0) + probability
+    sums = _shares(text)
     best = max(sums, key=lambda name: sums[name])
     return best, round(sums[best], 3)
 
 
+def _shares(text: str) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for code, probability in _detector().rank(text[:MOST_CHARACTERS])[:12]:
+        name = _SAME_LANGUAGE.get(code, code)
+        sums[name] = sums.get(name, 0.0) + probability
+    return sums
+
+
 @functools.lru_cache(maxsize=4096)  # a question is asked in several samples
-def _language_of(question: str, min_confidence: float) -> str | None:
-    if len(question) < LEAST_LETTERS / 3:
-        return None
-    found, confidence = detect(question)
-    return found if confidence >= min_confidence else None
+def _languages_of(question: str) -> frozenset[str]:
+    """Every language that a question may be in: a short one may be in several."""
+    text = prose(question)
+    east, other = _letters(text)
+    if 3 * east + other < LEAST_ASKED:
+        return frozenset()
+    return frozenset(name for name, share in _shares(text).items() if share >= POSSIBLE)
 
 
 def _letters(text: str) -> tuple[int, int]:
@@ -122,13 +136,20 @@ def _letters(text: str) -> tuple[int, int]:
     return east, len(_LETTER.findall(text)) - east
 
 
-def _foreign(east: int, other: int, wanted: set[str]) -> float:
+def _foreign(text: str, east: int, other: int, wanted: set[str]) -> float:
     """The share of letters from a script that no wanted language uses, where it is large."""
-    share = 2 * east / (2 * east + other)  # two letters say as much as one character, or less
-    if wanted.isdisjoint({"zh", "ja", "ko"}):
-        return round(share, 3) if share > FOREIGN_SHARE else 0.0
-    # Chinese texts are full of names and terms in Latin letters.
-    return round(1 - share, 3) if share < FOREIGN_SHARE and wanted <= {"zh", "ja", "ko"} else 0.0
+    if text.isascii() and wanted.isdisjoint(_EAST):
+        return 0.0
+    latin = len(_LATIN_LETTER.findall(text))
+    whole = 2 * east + other  # two letters say as much as one character, or less
+    foreign = 0
+    if wanted.isdisjoint(_EAST):
+        foreign += 2 * east
+    if wanted <= _LATIN:
+        foreign += other - latin
+    if wanted <= _EAST and latin > (1 - FOREIGN_SHARE) * whole:
+        foreign += latin  # Chinese texts are full of names and terms in Latin letters
+    return round(foreign / whole, 3) if foreign > FOREIGN_SHARE * whole else 0.0
 
 
 @functools.cache

@@ -67,6 +67,13 @@ _DANGLING = re.compile(
     r"|into|as|if|but|its|their|his|her|your|my|our)|[,，、;；(（\[{]|[一-鿿][的和与在把被从对将向])$",
     re.IGNORECASE,
 )
+# No key, address or formula, which end as they like.
+_LAST_WORD = re.compile(r"(?:(?:^|[\s\"“(])[^\W\d_]+(?:['’-][^\W\d_]+)*|[一-鿿])$")
+_AMOUNT = re.compile(r"\d\W*(?:[^\W\d]+\W*){0,2}$")  # "Answer: 35 minutes"
+_STATES = re.compile(
+    r"[=:：]|\b(?:answer|total|is|are|makes?|gives?|leaves?|costs?|needs?|has|have)\b|答|共|是|有",
+    re.IGNORECASE,
+)
 _ENDS = re.compile(r"[.!?。！？…:：)\]}）】」』\"”'’*_`~|>$]$")
 _NO_PROSE = re.compile(r"^\s*(?:[-*+•#>|]|\d+[.)、]|[A-Za-z][.)])\s?|^\s{4}|^\s*[$\\]")
 
@@ -101,9 +108,11 @@ def unfinished() -> Filter:
 
 def _cut_prose(text: str, last: str) -> bool:
     """Whether sentences with ends come before a last one of some length that has none."""
-    if not last[-1:].isalpha() or _NO_PROSE.match(last):
+    if not _LAST_WORD.search(last[-24:]) or _NO_PROSE.match(last):
         return False
     sentences = re.split(r"(?<=[.!?])\s+|(?<=[。！？])", last)
+    if _AMOUNT.search(last[-48:]) and _STATES.search(sentences[-1]):
+        return False
     whole = [part for part in re.split(r"(?<=[.!?])\s+|(?<=[。！？])|\n", text) if part.strip()][
         :-1
     ]
