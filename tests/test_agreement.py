@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -93,6 +95,28 @@ def test_one_answer_alone_is_no_majority() -> None:
 def test_seeds_vote_apart() -> None:
     rows = samples("8", "8") + [of_seed("9", "other", i) for i in range(2)]
     assert kept(verdicts("vote", rows)) == [True] * 4
+
+
+def test_many_seeds_at_once_come_out_as_each_alone() -> None:
+    rng = random.Random(5)
+    seeds = {
+        f"s{i}": [rng.choice(["1", "2", "3", "?"]) for _ in range(rng.randint(1, 6))]
+        for i in range(60)
+    }
+    rows = [of_seed(t, name, i) for name, texts in seeds.items() for i, t in enumerate(texts)]
+    together = {
+        one.request.id: (found.decision, found.reason, found.score)
+        for one, found in zip(rows, verdicts("vote", rows, min_agreement=0.5), strict=True)
+    }
+    for name, texts in seeds.items():
+        votes = Counter(text for text in texts if text != "?").most_common()
+        for i, text in enumerate(texts):
+            decision, reason, score = together[f"{name}-{i}"]
+            tie = len(votes) > 1 and votes[0][1] == votes[1][1]
+            wins = not tie and votes and text == votes[0][0]
+            enough = bool(votes) and votes[0][1] >= 2 and votes[0][1] / len(texts) >= 0.5
+            assert (decision is Decision.KEEP) == bool(wins and enough), (texts, text, reason)
+            assert score is None or score == round(votes[0][1] / len(texts), 3)
 
 
 @pytest.mark.parametrize(

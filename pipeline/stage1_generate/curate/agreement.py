@@ -1,16 +1,18 @@
 """Filters that look at all the answers to one seed: what most of them say, and how they differ.
 
 Both are group filters: curation first shows them every row, then asks for the verdict on each.
-Memory: some hundred bytes a seed.
+Memory: some dozen bytes an answer for a vote, some hundred a seed for rationales.
 """
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
-from typing import Literal
+from array import array
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from pipeline.records import Extraction, Finish, Verdict
 from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
@@ -41,43 +43,100 @@ def vote(min_agreement: float = 0.6, min_votes: int = 2, kind: Kind = "auto") ->
 
 
 class _Vote:
+    """Memory: 40 bytes an answer."""
+
     def __init__(self, min_agreement: float, min_votes: int, kind: Kind) -> None:
         self._least = min_agreement
         self._votes = min_votes
         self._kind: Kind = kind
-        self._ended: dict[int, int] = {}  # answers of a seed, whatever they say
-        self._ballots: dict[int, dict[str, int]] = {}  # votes by value
+        self._ended = array("Q")  # the seed of every answer that the teacher ended
+        self._rows = array("Q")  # of every gathered answer: itself, its seed, what it says (or 0)
+        self._seeds = array("Q")
+        self._values = array("Q")
+        self._next = 0
+        self._count: _Count | None = None
 
     def saw(self, row: Candidate) -> None:
         if row.generation.finish is Finish.STOP:
-            seed = group(row)
-            self._ended[seed] = self._ended.get(seed, 0) + 1
+            self._ended.append(group(row))
 
     def gather(self, row: Candidate) -> None:
-        seed = group(row)
-        value = comparable(row, self._kind)
-        if value is not None:
-            ballot = self._ballots.setdefault(seed, {})
-            ballot[value] = ballot.get(value, 0) + 1
+        self._rows.append(_identity(row))
+        self._seeds.append(group(row))
+        self._values.append(self._value(row))
+        self._count = None
 
     def __call__(self, row: Candidate) -> Verdict:
-        seed = group(row)
-        ballot = self._ballots.get(seed)
-        value = comparable(row, self._kind)
-        if value is None or not ballot:
+        value = self._known_value(row)
+        if not value:
             return drop("vote", "no readable answer")
-        most = max(ballot.values())
-        agreement = most / max(self._ended.get(seed, 0), sum(ballot.values()))
-        score = round(agreement, 3)
-        if sum(votes == most for votes in ballot.values()) > 1:
+        if self._count is None:
+            self._count = _count(self._ended, self._seeds, self._values)
+        majority = self._count.of(group(row))
+        score = round(majority.agreement, 3)
+        if majority.tie:
             return drop("vote", "tie", score)
-        if most < self._votes:
+        if majority.votes < self._votes:
             return drop("vote", f"fewer than {self._votes} votes for one answer", score)
-        if agreement < self._least:
+        if majority.agreement < self._least:
             return drop("vote", f"agreement below {self._least}", score)
-        if ballot[value] < most:
+        if value != majority.value:
             return drop("vote", "not what most answers say", score)
         return keep("vote", score)
+
+    def _value(self, row: Candidate) -> int:
+        said = comparable(row, self._kind)
+        return 0 if said is None else _hash(said) | 1
+
+    def _known_value(self, row: Candidate) -> int:
+        """Reading an answer is dear; curation judges rows in the order in which they were shown."""
+        if self._next < len(self._rows) and self._rows[self._next] == _identity(row):
+            self._next += 1
+            return self._values[self._next - 1]
+        return self._value(row)
+
+
+class _Majority(NamedTuple):
+    value: int
+    votes: int
+    tie: bool
+    agreement: float
+
+
+class _Count(NamedTuple):
+    """The outcome of the vote for each seed, by its hash in ascending order."""
+
+    seeds: Any
+    values: Any
+    votes: Any
+    ties: Any
+    answers: Any
+
+    def of(self, seed: int) -> _Majority:
+        at = int(np.searchsorted(self.seeds, np.uint64(seed)))
+        votes = int(self.votes[at])
+        agreement = votes / max(int(self.answers[at]), 1)
+        return _Majority(int(self.values[at]), votes, bool(self.ties[at]), agreement)
+
+
+def _count(ended: array[int], seeds: array[int], values: array[int]) -> _Count:
+    asked, answers = np.unique(np.array(ended, dtype=np.uint64), return_counts=True)
+    cast = np.array([seeds, values], dtype=np.uint64)
+    # One line for each (seed, value), the most votes of a seed first.
+    pairs, votes = np.unique(cast[:, cast[1] != 0], axis=1, return_counts=True)
+    order = np.lexsort((-votes, pairs[0]))
+    found, said, votes = pairs[0][order], pairs[1][order], votes[order]
+    first = np.ones(len(found), dtype=bool)
+    first[1:] = found[1:] != found[:-1]
+    follows = np.zeros(len(found), dtype=bool)
+    follows[:-1] = ~first[1:] & (votes[1:] == votes[:-1])
+    places = np.flatnonzero(first)
+    total = np.add.reduceat(votes, places) if len(places) else votes
+    everyone = dict(zip(asked.tolist(), answers.tolist(), strict=True))
+    least = np.array([everyone.get(seed, 0) for seed in found[places].tolist()], dtype=np.int64)
+    return _Count(
+        found[places], said[places], votes[places], follows[places], np.maximum(least, total)
+    )
 
 
 def comparable(row: Candidate, kind: Kind = "auto") -> str | None:
