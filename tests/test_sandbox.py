@@ -19,6 +19,7 @@ from pipeline.sandbox import Ended, Limits, SandboxRun, probes, run_python
 from pipeline.sandbox.probes import PROBES, broken_out, require_sandbox
 from pipeline.stage1_generate.curate import make_filter
 from pipeline.stage1_generate.curate.code_answers import python_code
+from tests.project import Project
 from tests.test_filters import row
 
 LIMITS = Limits(seconds=1, memory_mb=128)
@@ -213,3 +214,31 @@ def test_a_report_that_a_program_forges_is_read_as_a_stranger_s_word() -> None:
             f"{json.dumps(said)}.encode() + b'\\n')\n  except OSError: pass\nprint(1)\nos._exit(0)"
         )
         assert not run_python(forged, LIMITS, ["assert True"]).passed
+
+
+TEACHER = """
+def answer(request):
+    sign = "-" if "pears" in request.messages[-1].content else "+"
+    return f"```python\\ndef add(a, b):\\n    return a {sign} b\\n```"
+"""
+
+
+def test_a_run_keeps_the_programs_that_pass_and_says_why_others_do_not(project: Project) -> None:
+    (project.folder / "teacher.py").write_text(TEACHER)
+    seeds = [
+        {"question": f"Write add(a, b) for {fruit}.", "tests": ["assert add(2, 2) == 4"]}
+        for fruit in ("figs", "plums", "dates", "pears")
+    ]
+    (project.folder / "seeds.jsonl").write_text("\n".join(map(json.dumps, seeds)))
+    project.edit(tasks__0__filters=[{"code": {}}], tasks__0__samples=1)
+    refused = project.call("run", str(project.config), "--until", "curate")
+    assert refused.returncode == 2
+    assert not project.asked()
+    project.edit(tasks__0__filters=[{"code": {"allow": True, "seconds": 2}}])
+    done = project.call("run", str(project.config), "--until", "curate")
+    assert done.returncode == 0, done.stderr
+    assert len(project.rows("2_kept.jsonl")) == 3
+    dropped = project.rows("2_dropped.jsonl")
+    assert [(row["filter"], row["reason"]) for row in dropped] == [
+        ("code", "wrong: assert add(2, 2) == 4")
+    ]
