@@ -366,6 +366,7 @@ def test_a_rewritten_instruction_that_still_asks_for_all_is_a_seed() -> None:
     (row,) = phrase.harvest(iter([(item, request(), said(text))]))
     assert isinstance(row, dict)
     assert row["instruction"] == text
+    assert row["id"].startswith(f"{item.id}/") and row["source_seed"] == item.id
     assert row["constraints"] == [{"type": "max_words", "params": {"count": count}}]
 
 

@@ -39,7 +39,7 @@ def harvest(
         if lost := [one for one in missing if one]:
             yield Lost(f"no longer says what {lost[0].split(':')[0]} is about", text)
             continue
-        identity = f"{seed.id}-{digest(text, 8)}"
+        identity = f"{seed.id}/{digest(text, 8)}"  # one group with its parent
         if identity in seen:
             yield Lost("the same words again", text)
             continue
@@ -50,5 +50,6 @@ def harvest(
             **kept,
             "instruction": text,
             "constraints": [msgspec.to_builtins(one) for one in seed.constraints],
+            "source_seed": seed.id,
             "source_request": request.id,
         }
