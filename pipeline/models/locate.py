@@ -55,12 +55,12 @@ def identity_of(model: str, revision: str | None = None) -> str:
 
 def unpack(model: str, revision: str | None = None) -> Checkpoint:
     """A folder (or hub id) of safetensors; GGUF weights are converted on first use."""
-    identity = identity_of(model, revision)
     if model.startswith("package:"):
         gguf = _gguf_in_package(model.removeprefix("package:"))
     elif model.endswith(".gguf"):
         gguf = Path(model)
     elif Path(model).is_dir():
+        _need((Path(model) / "config.json").is_file(), model, "the folder has no config.json")
         _need(
             any(Path(model).glob("*.safetensors")),
             model,
@@ -69,7 +69,9 @@ def unpack(model: str, revision: str | None = None) -> Checkpoint:
         config = json.loads((Path(model) / "config.json").read_text())
         return Checkpoint(model, None, "auto_map" in config)
     else:
+        identity_of(model, revision)  # whether it is a hub id
         return Checkpoint(model, revision)
+    identity = identity_of(model, revision)
     slug = re.sub(r"[^a-z0-9.]+", "-", identity.lower()).strip("-.")[:48]
     folder = UNPACKED / f"{slug}-{digest(identity, 8)}"
     if not folder.is_dir():

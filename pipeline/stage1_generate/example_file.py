@@ -25,17 +25,12 @@ class Head(msgspec.Struct):
     meta: dict[str, Any]
 
 
-class TaskRows(msgspec.Struct):
-    rows: int = 0
-    seeds: int = 0
-    characters: int = 0
-
-
 class ExampleFile:
     """The index of such a file. Memory: about 45 bytes a row.
 
-    Arrays of one entry a row: `task` (number in `tasks`), `validates`, `key` (a random but
-    repeatable number that orders rows), `ease` (NaN: not known), `characters`.
+    Arrays of one entry a row: `task` (number in `tasks`), `group` (hash of the seed's group),
+    `validates`, `key` (a random but repeatable number that orders rows), `ease` (NaN: not known),
+    `characters`.
     """
 
     def __init__(self, path: Path, split: Split, seed: int) -> None:
@@ -43,9 +38,10 @@ class ExampleFile:
         self.columns: dict[str, set[type]] = {}
         self.recipes: dict[str, str] = {}
         decoder = msgspec.json.Decoder(Head)
-        offsets, places, groups, keys = array("Q"), array("L"), array("Q"), array("Q")
+        offsets, groups, keys = array("Q"), array("Q"), array("Q")
         codes, ease, characters = array("H"), array("f"), array("L")
         numbers: dict[str, int] = {}
+        shapes: set[tuple[object, ...]] = set()
         at = 0
         with path.open("rb") as file:
             for line in file:
@@ -56,21 +52,23 @@ class ExampleFile:
                 task = str(meta["task"])
                 codes.append(numbers.setdefault(task, len(numbers)))
                 self.recipes.setdefault(task, str(meta["recipe"]))
-                places.append(split.place(meta["seed_id"]))
-                groups.append(_number(task, split.group(meta["seed_id"])))
-                keys.append(_number(seed, *head.source, meta.get("view", "")))
+                groups.append(split.number(meta["seed_id"]))
+                keys.append(_key(seed, head.source, meta.get("view", "")))
                 known = (float(meta[k]) for k in EASE if meta.get(k) is not None)
                 ease.append(next(known, math.nan))
                 characters.append(int(meta.get("characters", 0)))
-                for name, value in meta.items():
-                    self.columns.setdefault(name, set()).add(type(value))
+                shape = (*meta, *map(type, meta.values()))
+                if shape not in shapes:
+                    shapes.add(shape)
+                    for name, value in meta.items():
+                        self.columns.setdefault(name, set()).add(type(value))
         self.tasks = list(numbers)
         self.task = np.array(codes, dtype=np.uint16)
         self.group = np.array(groups, dtype=np.uint64)
         self.key = np.array(keys, dtype=np.uint64)
         self.ease = np.array(ease, dtype=np.float32)
         self.characters = np.array(characters, dtype=np.int64)
-        self.validates = _validating(np.array(places, dtype=np.int64), split.share)
+        self.validates = _validating(self.group >> np.uint64(32), split.share)
         self._offsets = np.array(offsets, dtype=np.int64)
         self._decoder = msgspec.json.Decoder(Example)
 
@@ -92,6 +90,6 @@ def _validating(places: np.ndarray, share: float) -> np.ndarray:
     return found
 
 
-def _number(*parts: object) -> int:
-    text = "\0".join(str(part) for part in parts).encode()
+def _key(seed: int, source: tuple[str, ...], view: str) -> int:
+    text = f"{seed}\0{view}\0{source}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")

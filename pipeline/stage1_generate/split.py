@@ -38,13 +38,13 @@ class Split:
             at = seed_id.find("/", at + 1)
         return seed_id
 
-    def place(self, seed_id: str) -> int:
-        """Where the seed's group stands in 0 .. PLACES - 1; those below the share validate."""
+    def number(self, seed_id: str) -> int:
+        """A 64-bit hash of the seed's group; its first 32 bits decide the side."""
         text = f"{self._seed}\0{self.group(seed_id)}".encode()
-        return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
     def in_validation(self, seed_id: str) -> bool:
-        return self.place(seed_id) < self.share * PLACES
+        return self.number(seed_id) >> 32 < self.share * PLACES
 
     def _is_seed(self, seed_id: str) -> bool:
         if self._known is None:
