@@ -99,9 +99,8 @@ def harvest(
         elif seed.id not in seen:
             seen.add(seed.id)
             fields = {k: v for k, v in seed.fields.items() if k not in _SETS.values()}
-            yield {
+            yield fields | {
                 "id": seed.id,
-                **fields,
                 "answer": label,
                 "source_seed": seed.id,
                 "source_request": request.id,

@@ -45,9 +45,8 @@ def harvest(
             continue
         seen.add(identity)
         kept = {k: v for k, v in seed.fields.items() if k not in ("question", "instruction")}
-        yield {
+        yield kept | {
             "id": identity,
-            **kept,
             "instruction": text,
             "constraints": [msgspec.to_builtins(one) for one in seed.constraints],
             "source_seed": seed.id,
