@@ -58,6 +58,7 @@ RESERVED = ("ledger", "models")  # folders in runs/ that are no run
 class Contamination(Strict):
     against: Literal["evaluation", "nothing"] = "evaluation"
     ngram: int = Field(13, ge=3)
+    alike: bool = True  # also near copies, and copies with other numbers or names
     files: list[str] = []  # further JSONL files whose rows must not be trained on
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from pipeline.errors import UserError
 from pipeline.records import (
@@ -23,7 +22,6 @@ from pipeline.records import (
     request_id,
 )
 from pipeline.stage1_generate.curate import Candidate, make_filter
-from pipeline.stage1_generate.curate.contamination import contamination
 
 LOOP = "The cat sat on the mat and looked at the door. " * 12
 PROSE = (
@@ -207,103 +205,6 @@ def test_a_duplicate_is_the_same_text_and_case_and_punctuation_tell_rows_apart()
     assert check(row("1", question="3 + 4?")).decision is Decision.KEEP
     assert check(row("1", question="3 - 4?")).decision is Decision.KEEP
     assert check(row("Bees make honey.", question="And ants?")).decision is Decision.KEEP
-
-
-def item(key: str, question: str, **fields: Any) -> Seed:
-    return Seed(key, "evaluation", {"question": question, **fields})
-
-
-ITEM = (
-    "Natalia sold clips to forty eight of her friends in April, and then she sold half as many "
-    "clips in May. How many clips did she sell altogether in April and May?"
-)
-
-
-@pytest.mark.parametrize(
-    ("question", "answer", "decision"),
-    [
-        (ITEM, "72", Decision.DROP),
-        (ITEM.upper().replace(",", " ;"), "72", Decision.DROP),
-        ("A friend asked me this. " + ITEM, "72", Decision.DROP),
-        ("Write a word problem.", "Here is one: " + ITEM, Decision.DROP),
-        (ITEM.replace("altogether", "in all"), "72", Decision.DROP),
-        ("Natalia sold clips. How many clips did she sell?", "72", Decision.KEEP),
-        (PROSE, "Bees.", Decision.KEEP),
-        ("小明有五个苹果，又买了三个苹果，现在他一共有多少个苹果？", "8", Decision.DROP),
-        ("小红有七本书，借给同学两本，现在她还剩多少本书？", "5", Decision.KEEP),
-    ],
-)
-def test_overlap_with_an_evaluation_item_is_found(
-    question: str, answer: str, decision: Decision
-) -> None:
-    chinese = "小明有五个苹果，又买了三个苹果，现在他一共有多少个苹果？"
-    check = contamination([item("item-1", ITEM), item("item-2", chinese), item("i3", "Say hello.")])
-    assert check(row(answer, question=question)).decision is decision
-
-
-def test_a_contamination_verdict_shows_the_matched_words() -> None:
-    verdict = contamination([item("item-1", ITEM)])(row("72", question=ITEM))
-    assert "item-1" in verdict.reason and "natalia sold clips" in verdict.reason
-
-
-def test_the_score_of_contamination_is_the_share_of_the_items_n_grams_in_the_row() -> None:
-    check = contamination([item("item-1", ITEM)])
-    half = check(row("72", question=" ".join(ITEM.split()[:18])))
-    assert check(row("72", question=ITEM)).score == 1.0
-    assert half.decision is Decision.DROP and half.score is not None and 0 < half.score < 0.5
-
-
-@pytest.mark.parametrize(
-    ("question", "decision"),
-    [
-        ("say  hello!", Decision.DROP),
-        ("Say hello to bees.", Decision.KEEP),
-        ("12 + 5 = ?", Decision.DROP),
-        ("12 - 5 = ?", Decision.KEEP),
-        ("plum", Decision.KEEP),
-    ],
-)
-def test_a_short_item_counts_where_it_is_the_whole_question(
-    question: str, decision: Decision
-) -> None:
-    items = [item("i1", "Say hello."), item("i2", "12+5=?"), item("i3", "plum", shots=SHOTS)]
-    assert contamination(items)(row("Yes.", question=question)).decision is decision
-
-
-SHOTS = [{"text": text, "label": label} for text, label in (
-    ("fig", "zop"), ("lynx", "kib"), ("pear", "zop"), ("crow", "kib"),
-    ("lime", "zop"), ("mole", "kib"), ("kiwi", "zop"), ("newt", "kib"),
-)]  # fmt: skip
-OTHERS = [{"text": text, "label": "zop"} for text in ("elm", "oak", "ash", "yew")]
-
-
-@pytest.mark.parametrize(
-    ("query", "shots", "decision"),
-    [
-        ("plum", SHOTS, Decision.DROP),
-        ("Plum", SHOTS[::-1], Decision.DROP),
-        ("plum", SHOTS[:2], Decision.DROP),  # as the evaluation shows it with two shots
-        ("plum", [*SHOTS[:2], *OTHERS], Decision.KEEP),
-        ("plum", OTHERS, Decision.KEEP),
-        ("sloe", SHOTS[:2], Decision.KEEP),
-        ("sloe", SHOTS, Decision.DROP),  # a run of thirteen words of the item's shots
-    ],
-)
-def test_an_in_context_row_is_known_by_its_shots_and_its_query(
-    query: str, shots: list[dict[str, str]], decision: Decision
-) -> None:
-    shown = "\n\n".join(f"Input: {s['text']}\nLabel: {s['label']}" for s in shots)
-    found = row("zop", question=query, shots=shots)
-    prompt = (Message("user", f"{shown}\n\nInput: {query}\nLabel:"),)
-    found = structs.replace(found, example=structs.replace(found.example, prompt=prompt))
-    check = contamination([item("item-1", "plum", shots=SHOTS)])
-    assert check(found).decision is decision
-
-
-def test_a_student_that_sees_the_first_shots_of_an_item_is_found() -> None:
-    check = contamination([item("item-1", "plum", shots=SHOTS[:2])])
-    seen = row("zop", question="plum", shots=[*SHOTS[:2], *OTHERS], student_shots=2)
-    assert check(seen).decision is Decision.DROP
 
 
 def test_a_wrong_filter_name_or_setting_says_what_is_allowed() -> None:

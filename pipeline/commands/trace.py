@@ -14,9 +14,9 @@ from pipeline.commands.whereabouts import Place, kept_rows, place_of, row_at, ve
 from pipeline.config import Config, Task
 from pipeline.records import Decision, Message, Seed, read_jsonl
 from pipeline.stage1_generate.curate import Candidate, Filter, filter_kinds
+from pipeline.stage1_generate.curate.against import contamination_filter
 from pipeline.stage1_generate.curate.judge import (
     common_filters,
-    contamination_filter,
     filters_of,
     judge,
     needs_others,

@@ -26,7 +26,7 @@ from pipeline.config_dataset import Control
 from pipeline.errors import UserError
 from pipeline.models.locate import identity_of
 from pipeline.records import Decision, Example, Finish, Generation, Message, read_jsonl, write_jsonl
-from pipeline.stage1_generate.curate.judge import contamination_filter
+from pipeline.stage1_generate.curate.against import contamination_filter
 from pipeline.stage1_generate.dataset import new_folder, put_in_place, split_of
 from pipeline.stage1_generate.dataset_card import data_head
 from pipeline.stage1_generate.example_file import ExampleFile

@@ -38,10 +38,10 @@ from pipeline.records import (
     request_id,
 )
 from pipeline.stage1_generate.curate import Filter
+from pipeline.stage1_generate.curate.against import contamination_filter
 from pipeline.stage1_generate.curate.judge import (
     candidate,
     common_filters,
-    contamination_filter,
     filters_of,
     judge,
     needs_others,

@@ -27,9 +27,9 @@ from pipeline.records import (
     read_jsonl,
     write_jsonl,
 )
+from pipeline.stage1_generate.curate.against import contamination_filter
 from pipeline.stage1_generate.curate.judge import (
     common_filters,
-    contamination_filter,
     filters_of,
     judged,
     looks_back,

@@ -1,4 +1,4 @@
-"""What curation came to, as tables: yield and cost, judges, labels against gold ones."""
+"""What curation came to, as tables: yields, judges, contamination, labels against gold ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pipeline.stage1_generate.lengths import Lengths
 from pipeline.stage1_generate.tokens import MAX_LENGTH
 from pipeline.stage3_evaluate.charts import percent
 from pipeline.stage3_evaluate.report_data import ClassQuality, Funnel, LabelQuality, RunFiles, Yield
+from pipeline.stage3_evaluate.report_samples import safe
 
 
 class CurationTable(msgspec.Struct, frozen=True):
@@ -25,6 +26,8 @@ def curation_tables(run: RunFiles) -> list[CurationTable]:
         tables.append(_yields("teacher", run.funnel.by_teacher))
     if run.funnel.judges:
         tables.append(_judges(run.funnel))
+    if run.funnel.contamination:
+        tables.append(_overlaps(run.funnel))
     tables += [_labels(found) for found in run.labels]
     if run.lengths is not None:
         tables.append(_lengths(run, run.lengths))
@@ -125,3 +128,27 @@ def _class(one: ClassQuality | None) -> tuple[str, ...]:
     if one is None:
         return ("–", "–", "–", "0")
     return (percent(one.precision), percent(one.recall), percent(one.f1), f"{one.support:,}")
+
+
+def _overlaps(funnel: Funnel) -> CurationTable:
+    stage = next((s for s in funnel.stages if s.filter == "contamination"), None)
+    shown = len(funnel.contamination)
+    every = stage.dropped if stage else shown
+    some = f", the first {shown} of {every:,}" if every > shown else ""
+    rows = [
+        tuple(
+            safe(text, (), size)
+            for text, size in (
+                (found.request_id[:12], 12),
+                (f"{found.task} {found.seed_id}", 60),
+                (found.item, 60),
+                (found.kind, 40),
+                (found.span, 240),
+            )
+        )
+        for found in funnel.contamination
+    ]
+    columns = ("row", "seed", "evaluation item", "what is the same", "matched words of the row")
+    return CurationTable(
+        f"Rows dropped because they overlap with the evaluation{some}", columns, rows
+    )

@@ -63,6 +63,17 @@ class Judge(msgspec.Struct, frozen=True):
     same_in_both_orders: float | None = None
 
 
+class Overlap(msgspec.Struct, frozen=True):
+    """A row that contamination dropped."""
+
+    request_id: str
+    task: str
+    seed_id: str
+    item: str
+    kind: str
+    span: str
+
+
 class Funnel(msgspec.Struct, frozen=True):
     asked: int
     answered: int
@@ -71,6 +82,7 @@ class Funnel(msgspec.Struct, frozen=True):
     by_task: dict[str, Yield] = {}
     by_teacher: dict[str, Yield] = {}
     judges: dict[str, Judge] = {}
+    contamination: list[Overlap] = []
 
 
 class ClassQuality(msgspec.Struct, frozen=True):

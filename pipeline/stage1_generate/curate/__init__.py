@@ -14,7 +14,7 @@
     confidence.py     logprob, pass_rate
     agreement.py      vote, diverse_rationales: over all the answers to a seed
     label_set.py      label_set: a label, entities or JSON within the set that the config fixed
-    contamination.py  overlap with the evaluation's items
+    contamination.py  overlap with the evaluation's items; which those are: against.py
     judgement.py      judge (another task's scores), best_of
     duplicates.py     exact_duplicates, per_seed
     alike.py          near_duplicates, similar_embeddings (each in a file of its name)

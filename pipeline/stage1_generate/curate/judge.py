@@ -16,10 +16,7 @@ from pipeline.errors import UserError
 from pipeline.prompts import load_prompt
 from pipeline.records import Decision, Example, Generation, Request, Seed, Verdict
 from pipeline.stage1_generate.curate import Candidate, Filter, make_filter
-from pipeline.stage1_generate.curate.contamination import contamination
 from pipeline.stage1_generate.recipes import Row, hook, recipe_named
-from pipeline.stage1_generate.seeds import load_seeds
-from pipeline.stage3_evaluate.items import evaluation_items
 
 
 class Stage(msgspec.Struct):
@@ -71,16 +68,6 @@ def task_filters(task: Task) -> list[tuple[str, dict[str, Any]]]:
 def common_filters(config: Config) -> list[Filter]:
     entries = [item for entry in config.curate.filters for item in entry.items()]
     return [make_filter(name, settings, "curate.filters", config) for name, settings in entries]
-
-
-def contamination_filter(config: Config) -> Filter | None:
-    settings = config.curate.contamination
-    items = list(evaluation_items(config)) if settings.against == "evaluation" else []
-    for path in settings.files:
-        source = config.tasks[0].seeds.model_validate({"path": path})
-        for seed in load_seeds(source, "contamination", config.seed):
-            items.append(msgspec.structs.replace(seed, id=f"{path} {seed.id}"))
-    return contamination(items, settings.ngram) if items else None
 
 
 # Scores that a training row keeps, by the filter that gives them: for orders and mixtures.

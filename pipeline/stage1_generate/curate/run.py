@@ -21,11 +21,11 @@ from pipeline.models.locate import identity_of
 from pipeline.prompts import load_prompt
 from pipeline.records import Decision, Finish, read_jsonl
 from pipeline.stage1_generate.curate import Filter, filter_kinds
+from pipeline.stage1_generate.curate.against import Overlap, contamination_filter, overlap
 from pipeline.stage1_generate.curate.judge import (
     Judged,
     Stage,
     common_filters,
-    contamination_filter,
     filters_of,
     judged,
     looks_back,
@@ -46,7 +46,10 @@ from pipeline.steps import Step, StepResult
 # contamination.
 # 3: loops and refusals are looked for anywhere in an answer.
 # 4: a seed, what was derived from it, and its other tasks are on one side of the split.
-CURATION_VERSION = 4
+# 5: near copies of evaluation items, and copies with other numbers or names, are contamination;
+# words that many items share are none.
+CURATION_VERSION = 5
+HITS_SHOWN = 50  # rows that 2_funnel.json shows beside the item they overlap with
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -82,6 +85,7 @@ class Funnel(msgspec.Struct):
     by_task: dict[str, Yield]
     by_teacher: dict[str, Yield] = {}
     judges: dict[str, Agreement] = {}  # by the judging task
+    contamination: list[Overlap] = []  # the first HITS_SHOWN
 
 
 def step(config: Config) -> Step:
@@ -165,9 +169,13 @@ def curate(config: Config) -> StepResult:
                 was_kept = found.verdict.decision is Decision.KEEP
                 quality[found.task.name].add(found.row, was_kept)
             if found.verdict.decision is Decision.DROP:
-                dropped_file.write(
-                    encoder.encode(_dropped(found, filters[found.task.name])) + b"\n"
-                )
+                checks = filters[found.task.name]
+                dropped_file.write(encoder.encode(_dropped(found, checks)) + b"\n")
+                if len(funnel.contamination) < HITS_SHOWN:
+                    shown = overlap(against, found.task, found.row, found.verdict)
+                    funnel.contamination += [
+                        msgspec.structs.replace(o, span=_masked(o.span, checks)) for o in shown
+                    ]
             elif teaches(found.task):
                 funnel.kept += 1
                 for example in found.row.examples:
@@ -261,12 +269,16 @@ def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
 def _dropped(found: Judged, filters: list[Filter]) -> Dropped:
     """The line of 2_dropped.jsonl; what a filter that masks has found reaches no file."""
     row, verdict = found.row, found.verdict
-    text, reason = row.generation.text, verdict.reason
-    for mask in (check.mask for check in filters if hasattr(check, "mask")):
-        text, reason = mask(text), mask(reason)
+    text, reason = (_masked(t, filters) for t in (row.generation.text, verdict.reason))
     return Dropped(
         row.request.id, found.task.name, row.seed.id, verdict.filter, reason, verdict.score, text
     )
+
+
+def _masked(text: str, filters: list[Filter]) -> str:
+    for mask in (check.mask for check in filters if hasattr(check, "mask")):
+        text = mask(text)
+    return text
 
 
 class _replacing:
