@@ -23,6 +23,10 @@ BENCH = Path(__file__).parent.parent / "bench"
         ("restart.py --rows 2000", "2,000"),
         ("recuration.py --rows 1000", "1,000"),
         ("hostile_answers.py --rows 200 --seconds 0.3", "| hostile | 0 | 2 |"),
+        (
+            "duplicates.py --rivals --rows 1000 --exact-rows 2000 --memory-rows 2000 --rounds 1",
+            "| near_duplicates |",
+        ),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],
 )
