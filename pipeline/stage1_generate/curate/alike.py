@@ -69,6 +69,7 @@ class Alike:
 
     def __init__(self, name: str, over: Over, open_store: Callable[[], Store]) -> None:
         self._name, self._over, self._open = name, over, open_store
+        self._keep = keep(name)
         self._store: Store | None = None
         self._texts: list[str] = []
         self._waiting = 0  # characters
@@ -101,7 +102,7 @@ class Alike:
         self._asked += 1
         first = int(self._first[number])
         if first < 0:
-            verdict = keep(self._name)
+            verdict = self._keep
         else:
             score = round(store.similarity(first, number), 3)
             verdict = drop(self._name, f"like an earlier row: {self._id(first)}", score)
