@@ -94,6 +94,19 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     show.add_argument("--id", dest="id_option", metavar="ID", help="the same")
     show.add_argument("--n", type=int, default=3, help="how many samples of each kind")
+    export = _with_run(commands, "export", "hand the dataset to others (a dry run first)", _export)
+    export.add_argument(
+        "--to", nargs="+", required=True, metavar="WHERE",
+        help="hub (with --repo), or folder PATH (a path or a URL that fsspec writes to)",
+    )  # fmt: skip
+    export.add_argument("--repo", metavar="OWNER/NAME", help="the dataset's repository on the hub")
+    export.add_argument("--public", action="store_true", help="a new repository is not private")
+    export.add_argument("--yes", action="store_true", help="really do it")
+    for what, why in (
+        ("contamination", "rows that overlap with evaluation items"),
+        ("secrets", "rows that look as if they held keys or passwords"),
+    ):
+        export.add_argument(f"--with-{what}", action="store_true", help=f"export {why}, too")
     verify = _with_run(commands, "verify", "every checksum, every id once", _verify)
     verify.add_argument("--repair", action="store_true", help="set damaged rows aside")
     return parser
@@ -180,6 +193,18 @@ def _show(arguments: argparse.Namespace) -> int:
     from pipeline.commands.show import show
 
     return show(arguments.run, arguments.id or arguments.id_option, arguments.n)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.export import export, target_of
+
+    return export(
+        arguments.run,
+        target_of(arguments.to, arguments.repo, arguments.public),
+        yes=arguments.yes,
+        with_contamination=arguments.with_contamination,
+        with_secrets=arguments.with_secrets,
+    )
 
 
 def _verify(arguments: argparse.Namespace) -> int:
