@@ -119,6 +119,29 @@ def test_a_program_that_goes_too_far_is_ended(code: str, ended: Ended) -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.parametrize(
+    "action",
+    [
+        "os.open('note', os.O_RDONLY | os.O_TRUNC)",
+        "os.truncate('note', 0)",
+        "fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+        "fcntl.ioctl(0, 0x8901, b'1234')",
+        "os.mkdir('folder')",
+        "os.symlink('/', 'link')",
+        "socket.socketpair()[0].sendto(b'x', '/tmp/nowhere')",
+        "os.memfd_create('x')",
+    ],
+)
+def test_what_no_computation_needs_is_refused(action: str) -> None:
+    found = run_python(
+        "import fcntl, os, socket\nopen('note', 'w').write('hi')\n"
+        f"try:\n  print({action})\n"
+        "except PermissionError:\n  print('refused', os.stat('note').st_size)",
+        LIMITS,
+    )
+    assert found.output == "refused 2\n", found.errors
+
+
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = os.listdir("/proc/self/fd")

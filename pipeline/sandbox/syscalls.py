@@ -20,8 +20,6 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "pwrite64": (18, 68),
     "preadv": (295, 69),
     "pwritev": (296, 70),
-    "open": (2, None),
-    "openat": (257, 56),
     "close": (3, 57),
     "close_range": (436, 436),
     "fstat": (5, 80),
@@ -55,7 +53,6 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "fsync": (74, 82),
     "fdatasync": (75, 83),
     "ftruncate": (77, 46),
-    "truncate": (76, 45),
     "fallocate": (285, 47),
     "fadvise64": (221, 223),
     "sendfile": (40, 71),
@@ -138,12 +135,15 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
 
 # CLONE_THREAD
 _THREAD = 0x10000
-# F_SETOWN, F_SETSIG, F_SETOWN_EX: they make the kernel send signals to any process of the user.
-_SIGNALLING = (8, 10, 15)
+# F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY: signals to any process of the user, and
+# leases for which others wait.
+_SIGNALLING = (8, 10, 15, 1024, 1026)
+_ACCESS, _TRUNCATE = 0x3, 0x200  # O_ACCMODE, O_TRUNC
 # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
 _HARMLESS_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
+_EQUAL, _AT_LEAST, _ANY_BIT = 0x15, 0x35, 0x45
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
@@ -175,17 +175,21 @@ def program() -> bytes:
         if number is not None:
             code += [(_EQUAL, 0, 1, number), _ALLOW]
     for guarded, body in _by_arguments():
-        code += [(_EQUAL, 0, len(body), guarded[column]), *body]
+        number = guarded[column]
+        if number is not None:
+            code += [(_EQUAL, 0, len(body), number), *body]
     code.append(_REFUSE)
     return b"".join(struct.pack("<HBBI", *each) for each in code)
 
 
-def _by_arguments() -> list[tuple[tuple[int, int], list[Instruction]]]:
+def _by_arguments() -> list[tuple[tuple[int, int | None], list[Instruction]]]:
     """Calls that are allowed with some arguments only: their numbers, and what decides."""
     own_limits = _all_zero(_argument(0), _argument(2), _argument(2) + 4)
     clone = [(_LOAD, 0, 0, _argument(0)), (_ANY_BIT, 0, 1, _THREAD), _ALLOW, _REFUSE]
     second = (_LOAD, 0, 0, _argument(1))
     return [
+        ((2, None), _opening(_argument(1))),  # open
+        ((257, 56), _opening(_argument(2))),  # openat
         ((56, 220), clone),
         ((435, 435), [_UNKNOWN]),  # clone3 has its flags in memory; glibc falls back to clone
         ((72, 25), [second, *_either(_SIGNALLING, _REFUSE), _ALLOW]),  # fcntl
@@ -195,6 +199,12 @@ def _by_arguments() -> list[tuple[tuple[int, int], list[Instruction]]]:
         ((44, 206), [*_all_zero(_argument(4), _argument(4) + 4), _ALLOW]),  # sendto
         ((302, 261), [*own_limits, _ALLOW]),  # prlimit64, to read its own limits
     ]
+
+
+def _opening(flags: int) -> list[Instruction]:
+    """Not to read and yet to truncate: Landlock before Linux 6.2 takes that for reading."""
+    wanted = (_LOAD, 0, 0, flags), (_AND, 0, 0, _ACCESS | _TRUNCATE)
+    return [*wanted, *_either((_TRUNCATE,), _REFUSE), _ALLOW]
 
 
 def _either(values: tuple[int, ...], verdict: Instruction) -> list[Instruction]:
