@@ -113,6 +113,21 @@ def test_seeds_without_references_have_no_gold(project: Project) -> None:
     assert ended.returncode == 2 and "gold has no rows" in ended.stderr
 
 
+def test_controls_can_be_redone_alone(project: Project) -> None:
+    project.edit(curate__controls=["gold"])
+    for command in ("generate", "curate"):
+        assert project.call(command, "config.yaml").returncode == 0
+    before = (project.run / "3_dataset" / "README.md").stat().st_mtime_ns
+    refused = project.call("curate", "config.yaml", "--set", "curate.controls=[label_only]")
+    assert refused.returncode == 2 and "--redo controls" in refused.stderr
+    words = ("curate", "config.yaml", "--redo", "controls")
+    assert project.call(*words, "--set", "curate.controls=[label_only]").returncode == 0
+    assert (project.run / "3_controls" / "label_only").is_dir()
+    assert (project.run / "3_dataset" / "README.md").stat().st_mtime_ns == before
+    nothing = project.call(*words, "--set", "curate.controls=[]")
+    assert nothing.returncode == 2 and "curate.controls is empty" in nothing.stderr
+
+
 def test_controls_are_made_anew_when_curation_is(project: Project) -> None:
     project.edit(curate__controls=["label_only"])
     assert project.call("generate", "config.yaml").returncode == 0

@@ -48,6 +48,7 @@ def export(
     elif yes:
         _token()  # before rows are read for minutes
     _print_contents(folder, target)
+    print("\nlooking for rows of the evaluation and for secrets (1 to 2 ms a row)", flush=True)
     if not with_contamination:
         _refuse_contaminated(config)
     if not with_secrets:
