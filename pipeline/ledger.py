@@ -24,11 +24,12 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import RunFatal, Stopped, UserError, disk_failure
-from pipeline.ledger_index import Index, Location
+from pipeline.ledger_index import WORTH_A_FILE, Index, Location
 from pipeline.records import Finish, Generation, Request, digest, sync_folder
 
 GROUP_ROWS = 64
 GROUP_SECONDS = 0.05
+SEGMENT_BYTES = 256 * 2**20  # a larger one is ended: a start after a kill scans the last one only
 
 _HEAD = len(b'{"k":"')
 _ID_END = _HEAD + 32
@@ -114,6 +115,7 @@ class Ledger:
         self._file: int | None = None
         self._segment = -1
         self._size = 0  # bytes of whole lines
+        self._rows = 0  # of the segment
         self._pending: dict[str, tuple[Location, bytes]] = {}  # written, not yet synced
         self._failure: Exception | None = None
         self._lock = threading.Lock()
@@ -130,7 +132,7 @@ class Ledger:
                 self._load(number, path)
         except OSError as error:
             raise self._failed(error) from error
-        self._index.sort()
+        self._index.drop_replaced()
 
     def _load(self, number: int, path: Path) -> None:
         def rows(start: int) -> Iterator[tuple[int, str, str]]:
@@ -194,6 +196,9 @@ class Ledger:
         line = encode_line(LedgerRow(request, generation))
         with self._lock:
             self._raise_failure()
+            if self._file is not None and self._size >= SEGMENT_BYTES:
+                self._sync()
+                self._close_segment()
             if self._file is None:
                 self._open_segment()
             if request.id in self._pending:
@@ -202,6 +207,7 @@ class Ledger:
             # groups, for that is what takes time.
             at = Location(self._segment, self._size, generation.finish is Finish.ERROR)
             self._write(line)
+            self._rows += 1
             self._pending[request.id] = at, line
             if len(self._pending) >= GROUP_ROWS:
                 self._sync()
@@ -223,8 +229,7 @@ class Ledger:
             self.flush()
         finally:
             if self._file is not None:
-                os.close(self._file)
-                self._file = None
+                self._close_segment()
 
     def __enter__(self) -> Ledger:
         return self
@@ -248,8 +253,18 @@ class Ledger:
             raise self._failed(error) from error
         self._paths.append(path)
         self._segment = len(self._paths) - 1
-        self._flusher = threading.Thread(target=self._flush_in_time, daemon=True)
-        self._flusher.start()
+        self._size = self._rows = 0
+        if self._flusher is None:
+            self._flusher = threading.Thread(target=self._flush_in_time, daemon=True)
+            self._flusher.start()
+
+    def _close_segment(self) -> None:
+        """With the index file that spares later starts its scan, if it was written well."""
+        assert self._file is not None
+        os.close(self._file)
+        self._file = None
+        if self._failure is None and self._rows > WORTH_A_FILE:
+            self._index.write_segment(self._segment, self._paths[self._segment], self._size)
 
     def _flush_in_time(self) -> None:
         while not self._closing.is_set():

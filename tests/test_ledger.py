@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline import ledger as ledger_module
+from pipeline import ledger_index
 from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger, LedgerRow, encode_line, repair
+from pipeline.ledger_index import Index, Location
 from pipeline.records import (
     Finish,
     Generation,
@@ -212,8 +217,6 @@ def test_a_full_disk_does_not_keep_a_ledger_from_opening(
 def test_many_rows_are_found_after_the_recent_ones_were_merged_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import ledger_index
-
     monkeypatch.setattr(ledger_index, "MERGE_AT", 7)
     with Ledger(tmp_path, "m") as ledger:
         for i in range(100):
@@ -228,3 +231,102 @@ def test_many_rows_are_found_after_the_recent_ones_were_merged_in(
     assert len(again) == 100
     assert all(again.answered(make(i)[0].id) == (i % 10 != 5) for i in range(100))
     assert again.get(make(90)[0].id).generation.finish is Finish.STOP  # type: ignore[union-attr]
+
+
+def scanned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Fills with (segment, offset it is scanned from) whenever lines were read from there."""
+    real, found = ledger_module.scan, []
+
+    def scan(path: Path, start: int = 0) -> Iterator[object]:
+        for item in real(path, start):
+            found.append((path.name, start))
+            yield item
+
+    monkeypatch.setattr(ledger_module, "scan", scan)
+    return found
+
+
+def test_a_finished_ledger_is_opened_without_reading_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, 1500)
+    read = scanned(monkeypatch)
+    ledger = Ledger(tmp_path, "m")
+    assert not read
+    assert len(ledger) == 1500 and all(ledger.answered(make(i)[0].id) for i in range(1500))
+
+
+def test_after_a_kill_only_the_last_segment_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(ledger_module, "WORTH_A_FILE", 10)
+    ledger = Ledger(tmp_path, "m")
+    for i in range(300):
+        ledger.append(*make(i, Finish.ERROR if i == 7 else Finish.STOP))
+    ledger.append(*make(7))  # its ERROR row lies in another segment
+    ledger.flush()  # and never closed, as if killed
+    segments = sorted(path.name for path in ledger.folder.glob("*.jsonl"))
+    assert len(segments) > 3
+    read = scanned(monkeypatch)
+    again = Ledger(tmp_path, "m")
+    assert {name for name, _ in read} == {segments[-1]}
+    assert len(again) == 300 and all(again.answered(make(i)[0].id) for i in range(300))
+    for i in (0, 7, 150, 299):
+        row = again.get(make(i)[0].id)
+        assert row is not None and row.generation == make(i)[1]
+
+
+def test_of_several_rows_of_one_id_an_answer_counts_before_an_error_and_then_the_latest(
+    tmp_path: Path,
+) -> None:
+    half = "0123456789abcdef"
+    ids = [half + f"{i:016x}" for i in range(4)] + [f"{i:032x}" for i in range(1, 4)]
+    index = Index()
+    rows = [
+        [(10, ids[0], "stop"), (20, ids[1], "error"), (30, ids[2], "stop"), (40, ids[4], "stop")],
+        [(10, ids[0], "stop"), (20, ids[1], "stop"), (30, ids[2], "error"), (40, ids[3], "error")],
+    ]
+    for number in range(2):
+        path = tmp_path / f"{number}.jsonl"
+        path.touch()
+        index.add_segment(number, path, lambda _, number=number: iter(rows[number]))
+    index.drop_replaced()
+    assert [index.find(key) for key in ids] == [
+        Location(1, 10, False),
+        Location(1, 20, False),
+        Location(0, 30, False),
+        Location(1, 40, True),
+        Location(0, 40, False),
+        None,
+        None,
+    ]
+    assert len(index) == 5
+
+
+def test_the_index_takes_24_bytes_an_id_and_little_more_while_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, path = 50_000, tmp_path / "0000-000000.jsonl"
+    monkeypatch.setattr(ledger_index, "_AT_ONCE", n // 100)  # else it is what counts here
+    path.write_bytes(b"\n" * n)
+
+    def rows(start: int) -> Iterator[tuple[int, str, str]]:
+        for i in range(start, n):
+            yield i, f"{i * 0x9E3779B97F4A7C15 % 2**64:016x}{i:016x}", "stop"
+
+    def peak() -> tuple[float, float]:
+        """Bytes an id: at the most, and in the end."""
+        tracemalloc.start()
+        index = Index()
+        index.add_segment(0, path, rows)
+        index.drop_replaced()
+        assert len(index) == n
+        now, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most / n, now / n
+
+    scanned_most, scanned_now = peak()
+    read_most, read_now = peak()  # now from the index file
+    assert scanned_now < 25 and read_now < 25
+    assert scanned_most < 34 and read_most < 28, (scanned_most, read_most)

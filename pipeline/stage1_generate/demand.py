@@ -176,8 +176,8 @@ class Demand:
         kept = self._request_ids(task) if self._request_ids else None
         done = None
         if kept is not None and task.longer_max_tokens is None:
-            whole = len(kept.known) // task.samples
-            each = self._ledger.all_answered(kept.known[: whole * task.samples])
+            whole = kept.count // task.samples
+            each = kept.answered(self._ledger)[: whole * task.samples]
             done = each.reshape(whole, task.samples).all(axis=1)
             self.passed_over += int(done.sum()) * task.samples
         for number, seed in self._seeds(task, done):

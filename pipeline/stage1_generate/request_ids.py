@@ -14,35 +14,46 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.ledger import Ledger
 from pipeline.records import digest
 
-BUFFER = 4096  # ids
+BUFFER = 4096  # ids written at a time
+BLOCK = 1 << 16  # ids looked up at a time
 
 
 class RequestIds:
-    """`known`: (n, 2) array of 64-bit halves, of the first n requests."""
+    """The ids of the first `count` requests; in memory are only those that were added last."""
 
     def __init__(self, path: Path, key: Any) -> None:
         head = digest(key).encode()
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            data = b""
-        whole = (len(data) - len(head)) // 16 * 16  # a kill may have cut the last one
         path.parent.mkdir(parents=True, exist_ok=True)
-        if whole < 0 or not data.startswith(head):
-            path.write_bytes(head)
-            whole = 0
+        self._path, self._head = path, len(head)
+        try:
+            with path.open("rb") as file:
+                same = file.read(len(head)) == head
+                self.count = (os.fstat(file.fileno()).st_size - len(head)) // 16 if same else 0
+        except FileNotFoundError:
+            same, self.count = False, 0
+        if same:
+            os.truncate(path, len(head) + 16 * self.count)  # a kill may have cut the last one
         else:
-            os.truncate(path, len(head) + whole)
-        body = data[len(head) : len(head) + whole]
-        self.known = np.frombuffer(body, ">u8").astype(np.uint64).reshape(-1, 2)
-        self._path = path
+            path.write_bytes(head)
         self._new: list[bytes] = []
+
+    def answered(self, ledger: Ledger) -> Any:
+        """Which of the first `count` requests are surely answered, as so many booleans."""
+        found = np.zeros(self.count, bool)
+        with self._path.open("rb") as file:
+            file.seek(self._head)
+            for at in range(0, self.count, BLOCK):
+                halves = np.fromfile(file, ">u8", 2 * min(BLOCK, self.count - at))
+                ids = halves.astype(np.uint64).reshape(-1, 2)
+                found[at : at + len(ids)] = ledger.all_answered(ids)
+        return found
 
     def add(self, position: int, request_id: str) -> None:
         """The id at a position; the positions of one pass come in order."""
-        if position >= len(self.known):
+        if position >= self.count:
             self._new.append(bytes.fromhex(request_id))
             if len(self._new) == BUFFER:
                 self.flush()

@@ -42,7 +42,8 @@ def read_seeds(source: SeedSource, task: str, seed: int) -> Iterator[Seed]:
         yield item
     if not hashes:
         raise UserError(f"task {task}: {source.path or source} holds no seeds")
-    ordered = np.sort(np.frombuffer(hashes, dtype=np.uint64))
+    ordered = np.frombuffer(hashes, dtype=np.uint64)
+    ordered.sort()  # in place: there may be a hundred million
     if (ordered[1:] == ordered[:-1]).any():
         _name_duplicate(source, task, seed)
 
