@@ -2,8 +2,10 @@
 
 There is no task per row. Each worker takes a row (one whose wait is over, else the next of the
 iterator), asks an endpoint, hands the answer over and loops. Rows that wait for a retry hold no
-worker and no slot. A worker that may not send parks; whoever makes room wakes one, which wakes
-the next while there is room, so the usual case costs nothing.
+worker and no slot. An answer holds its slot until the caller has dealt with it and comes back for
+the next: what a kill makes us ask again is what was in flight or not stored yet, together never
+more than the window. A worker that may not send parks; whoever makes room wakes one, which wakes
+the next while there is room.
 """
 
 from __future__ import annotations
@@ -24,8 +26,6 @@ from pipeline.models.limits import Ceilings, backoff
 from pipeline.models.parking import Parking
 from pipeline.records import ErrorKind, Finish, Generation, Request
 
-HAND_OVER_SECONDS = 0.003  # answers are collected so long: entering the loop is not free
-HAND_OVER_ROWS = 64
 REFUSALS_PER_RETRY = 4  # a 429 is the usual way to be slowed down, not a fault of the row
 RECENT_ROWS = 200  # the share of errors is judged on so many rows, and not on fewer than a quarter
 BUSY_SECONDS = 0.005  # of the caller's own work, after which the loop may catch up
@@ -73,7 +73,7 @@ class Flow:
         self._waiting: list[tuple[float, int, _Row]] = []
         self._sequence = 0
         self._in_flight = 0
-        self._hand_over: asyncio.Handle | None = None
+        self._taken = 0  # answers that the caller took and has not dealt with yet
         self._workers: list[asyncio.Task[None]] = []
         self._alive = 0
         self._closing = False
@@ -84,12 +84,14 @@ class Flow:
         try:
             while batch := self._wait():
                 away = time.monotonic()
+                self._taken = len(batch)
                 for generation in batch:
                     yield generation
+                    self._taken -= 1
                     if time.monotonic() - away > BUSY_SECONDS:
                         self._pump()
                         away = time.monotonic()
-                self._read()
+                self._read(len(batch))
         finally:
             self._stop()
         if self._failed is not None:
@@ -114,19 +116,22 @@ class Flow:
 
     def _pump(self) -> None:
         """Let the loop catch up for an instant while the caller is busy with the answers."""
+        self._parking.wake()
         self._loop.call_soon(self._loop.stop)
         self._loop.run_forever()
 
-    def _read(self) -> None:
-        """The caller has dealt with what it took: a starved feed may know more now."""
+    def _read(self, answers: int) -> None:
+        """The caller has dealt with what it took: there is room, and a starved feed may know more.
+
+        As many workers are woken at once: a chain of wakes takes a turn of the loop for each.
+        """
         self._starved = False
-        self._parking.wake()
+        for _ in range(answers):
+            self._parking.wake()
 
     def _stop(self) -> None:
         """Cancel what still runs; nothing is left behind on the loop."""
         self._parking.close()
-        if self._hand_over is not None:
-            self._hand_over.cancel()
         self._closing = True
         for task in self._workers:
             task.cancel()
@@ -165,13 +170,12 @@ class Flow:
 
     def _next(self, now: float) -> tuple[_Row, Endpoint] | None:
         """A row and an endpoint that may be asked now, or None with the alarm set."""
+        if self._in_flight + len(self._ready) + self._taken >= self._concurrency:
+            return None  # whoever reads the answers wakes us
         waiting = self._waiting
         due = bool(waiting) and waiting[0][0] <= now
         if not due and (
-            self._exhausted
-            or self._starved
-            or len(waiting) >= max(256, 4 * self._concurrency)
-            or len(self._ready) > 4 * self._concurrency
+            self._exhausted or self._starved or len(waiting) >= max(256, 4 * self._concurrency)
         ):
             self._parking.set_alarm(waiting[0][0] if waiting else math.inf)
             return None
@@ -278,9 +282,7 @@ class Flow:
         if error and self._failed is None and len(self._recent) >= RECENT_ROWS // 4:
             self._check_share(generation)
         if len(self._ready) == 1:
-            self._hand_over = self._loop.call_later(HAND_OVER_SECONDS, self._halt)
-        elif len(self._ready) == HAND_OVER_ROWS:
-            self._halt()
+            self._loop.call_soon(self._halt)  # after all that came in this turn of the loop
 
     def _check_share(self, last: Generation) -> None:
         """End the run when the share of failed rows says that something is broken."""
