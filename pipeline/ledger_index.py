@@ -8,6 +8,7 @@ scanned it); only what came later is scanned again. It can be deleted at any tim
 
 from __future__ import annotations
 
+import ctypes
 import os
 import zlib
 from array import array
@@ -28,6 +29,7 @@ _SEGMENT_MASK = ((1 << _SEGMENT_BITS) - 1) << _OFFSET_BITS
 _MAGIC = b"distill3"
 _HEAD = 24  # bytes: magic, bytes of the segment that are covered, checksum of all the rest
 _AT_ONCE = 1 << 16  # rows that are worked on at a time
+_MMAP_THRESHOLD = -3  # glibc's malloc.h
 
 
 class Location(NamedTuple):
@@ -54,6 +56,7 @@ class Index:
     def __init__(self) -> None:
         import numpy as np
 
+        _map_large_blocks()
         self._np = np
         self._high = np.empty(0, np.uint64)
         self._low = np.empty(0, np.uint64)
@@ -242,6 +245,16 @@ class Index:
         self._high = self._high[keep]
         self._low = self._low[keep]
         self._place = self._place[keep]
+
+
+def _map_large_blocks() -> None:
+    """Let malloc keep every block of a megabyte or more out of its heap.
+
+    glibc raises that limit to the size of each such block that is freed. Then the columns would
+    grow in the heap and leave holes of their own size: 20 MB at a million ids.
+    """
+    with suppress(OSError, AttributeError):  # not glibc: leave it as it is
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def _spread(column: Any, values: Any, to: Any) -> None:
