@@ -4,7 +4,8 @@
 
 A line is `{"k":ID,"f":FINISH,"row":{...},"crc":CRC32}`: the id and the finish stand at fixed
 places, so that an index of a million rows needs no JSON parsing, and the checksum ends the line.
-A row is written as it comes and synced together with others (at most 50 ms or 64 rows). A process
+A row is written as it comes and synced together with others, by a thread of its own while the next
+ones come; never are more than 64 rows unsynced, nor one for long (50 ms and a sync). A process
 always opens a new segment and never appends to an old one: no locks, and a torn tail (a kill in
 the middle of a write) can only be the last line of a file. It is skipped and counted; a bad line
 before the end is damage and is refused with its offset (`distill verify --repair`).
@@ -119,7 +120,9 @@ class Ledger:
         self._pending: dict[str, tuple[Location, bytes]] = {}  # written, not yet synced
         self._failure: Exception | None = None
         self._lock = threading.Lock()
+        self._syncing = threading.Lock()  # held during a sync; taken before _lock, never inside
         self._wake = threading.Event()
+        self._enough = threading.Event()
         self._closing = threading.Event()
         self._flusher: threading.Thread | None = None
         try:
@@ -194,35 +197,33 @@ class Ledger:
         A second row of an id takes the first one's place for readers; both are kept.
         """
         line = encode_line(LedgerRow(request, generation))
+        full = self._size >= SEGMENT_BYTES
+        if full or len(self._pending) >= GROUP_ROWS or request.id in self._pending:
+            self._sync()
         with self._lock:
             self._raise_failure()
-            if self._file is not None and self._size >= SEGMENT_BYTES:
-                self._sync()
+            if full and self._file is not None:
                 self._close_segment()
             if self._file is None:
                 self._open_segment()
-            if request.id in self._pending:
-                self._sync()
             # Written at once, for a killed process loses nothing that the kernel has; synced in
             # groups, for that is what takes time.
             at = Location(self._segment, self._size, generation.finish is Finish.ERROR)
             self._write(line)
             self._rows += 1
             self._pending[request.id] = at, line
-            if len(self._pending) >= GROUP_ROWS:
-                self._sync()
-            else:
-                self._wake.set()
+            self._wake.set()
+            if len(self._pending) >= GROUP_ROWS // 2:
+                self._enough.set()
 
     def flush(self) -> None:
         """Return once everything appended is on the disk."""
-        with self._lock:
-            self._raise_failure()
-            self._sync()
+        self._sync()
 
     def close(self) -> None:
         self._closing.set()
         self._wake.set()
+        self._enough.set()
         if self._flusher is not None:
             self._flusher.join()
         try:
@@ -270,14 +271,14 @@ class Ledger:
         while not self._closing.is_set():
             self._wake.wait()
             self._wake.clear()
-            if self._closing.wait(GROUP_SECONDS):
+            self._enough.wait(GROUP_SECONDS)
+            self._enough.clear()
+            if self._closing.is_set():
                 return
-            with self._lock:
-                if self._failure is None:
-                    try:
-                        self._sync()
-                    except (Stopped, RunFatal):
-                        return  # kept in _failure; the next append or close raises it
+            try:
+                self._sync()
+            except (Stopped, RunFatal):
+                return  # kept in _failure; the next append or close raises it
 
     def _write(self, line: bytes) -> None:
         assert self._file is not None
@@ -294,16 +295,22 @@ class Ledger:
         self._size += len(line)
 
     def _sync(self) -> None:
-        if not self._pending:
-            return
-        assert self._file is not None
-        try:
-            os.fdatasync(self._file)
-        except OSError as error:
-            raise self._failed(error) from error
-        for request_id, (at, _) in self._pending.items():
-            self._index.add(request_id, at)
-        self._pending.clear()
+        """Return once every row that was pending is on the disk; meanwhile others may be added."""
+        with self._syncing:
+            with self._lock:
+                self._raise_failure()
+                group, file = list(self._pending.items()), self._file
+            if not group:
+                return
+            assert file is not None
+            try:
+                os.fdatasync(file)
+            except OSError as error:
+                raise self._failed(error) from error
+            with self._lock:
+                for request_id, (at, _) in group:
+                    self._index.add(request_id, at)
+                    del self._pending[request_id]
 
     def _failed(self, error: OSError) -> Exception:
         """The failure every later call raises too; nothing is written after it.

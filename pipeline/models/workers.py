@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
@@ -28,7 +27,7 @@ from pipeline.records import ErrorKind, Finish, Generation, Request
 
 REFUSALS_PER_RETRY = 4  # a 429 is the usual way to be slowed down, not a fault of the row
 RECENT_ROWS = 200  # the share of errors is judged on so many rows, and not on fewer than a quarter
-BUSY_SECONDS = 0.005  # of the caller's own work, after which the loop may catch up
+PUMP_ROWS = 4  # answers that the caller deals with before the loop may send for their slots
 GRACE_SECONDS = 10.0  # for answers in flight (they are paid for) when the run must end
 
 Ask = Callable[[Request, Endpoint, int], Awaitable[Generation | Failure]]
@@ -83,15 +82,14 @@ class Flow:
         self._start(loop)
         try:
             while batch := self._wait():
-                away = time.monotonic()
                 self._taken = len(batch)
                 for generation in batch:
                     yield generation
                     self._taken -= 1
-                    if time.monotonic() - away > BUSY_SECONDS:
+                    self._parking.wake()  # its slot is free
+                    if self._taken % PUMP_ROWS == 1:
                         self._pump()
-                        away = time.monotonic()
-                self._read(len(batch))
+                self._read()
         finally:
             self._stop()
         if self._failed is not None:
@@ -116,18 +114,13 @@ class Flow:
 
     def _pump(self) -> None:
         """Let the loop catch up for an instant while the caller is busy with the answers."""
-        self._parking.wake()
         self._loop.call_soon(self._loop.stop)
         self._loop.run_forever()
 
-    def _read(self, answers: int) -> None:
-        """The caller has dealt with what it took: there is room, and a starved feed may know more.
-
-        As many workers are woken at once: a chain of wakes takes a turn of the loop for each.
-        """
+    def _read(self) -> None:
+        """The caller has dealt with what it took: a starved feed may know more now."""
         self._starved = False
-        for _ in range(answers):
-            self._parking.wake()
+        self._parking.wake()
 
     def _stop(self) -> None:
         """Cancel what still runs; nothing is left behind on the loop."""
