@@ -224,6 +224,9 @@ def _tables() -> tuple[Array, Array]:
 
 @functools.cache
 def _ascii_values() -> bytes:
-    """The same values for ASCII, letters in lower case."""
-    values = _tables()[0]
-    return bytes(int(values[ord(chr(code).lower())]) for code in range(128)) + bytes(128)
+    """The same values for ASCII, letters in lower case; most texts need no larger table."""
+    values = bytearray(256)
+    for code in range(128):
+        letter = chr(code).lower()
+        values[code] = _ALONE_SIGNS.find(letter) + 1 or (ord(letter) if letter.isalnum() else 0)
+    return bytes(values)
