@@ -2,11 +2,12 @@
 
     .venv/bin/python bench/contamination.py --data FOLDER [--rows 200000]
 
-FOLDER holds gsm8k/test.jsonl, gsm8k/train.jsonl, ifeval/prompts.jsonl, bbh/*.json and, for clean
-rows, self-instruct/*.jsonl and agnews/*.csv, as they are published. Rows of 2 KB are sentences of
-GSM8K's training problems and of news in random order (seeded): hard text, for it is made of the
-words and phrases of the items. Copies of every item are planted in such rows: as it is, with one
-word changed, with other numbers, other names, both. Only the filter is timed, on one core.
+FOLDER (or the variable DISTILL_PUBLIC_DATA) holds gsm8k/test.jsonl, gsm8k/train.jsonl,
+ifeval/prompts.jsonl, bbh/*.json and, for clean rows, self-instruct/*.jsonl, agnews/*.csv, as they
+are published. Rows of 2 KB are sentences of GSM8K's training problems and of news in random order
+(seeded): hard text, for it is made of the words and phrases of the items. Copies of every item are
+planted in such rows: as it is, with one word changed, with other numbers, other names, both. Only
+the filter is timed, on one core.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import random
 import re
 import statistics
@@ -46,7 +48,8 @@ LIARS = "Fidel Vernell Alexis Michaela Elanor Sherrie Kristian Delbert"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    given = os.environ.get("DISTILL_PUBLIC_DATA")
+    parser.add_argument("--data", type=Path, default=given, required=given is None)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -42,6 +42,7 @@ SHORTEST = 4  # words; fewer ("Say hello.") would be found in rows that have not
 EIGHT = 8
 SIMILAR = 0.8
 ALIKE = 0.02
+LEAST = 0.5  # of an item's masked words, in the row: with fewer nothing comes to SIMILAR
 SAMPLE = 200  # items of a set that are compared with the rest of it
 SHORT_RUN = 3  # masked words, for items of which one changed word may hide all longer runs
 NEAR_WORDS = 9  # with fewer, one changed word is below SIMILAR
@@ -184,11 +185,12 @@ class Items:
         """The items with which enough masked runs are shared, the most first, and how alike."""
         masked = self.vocabulary.mask(words)
         runs = Runs(masked.hashes)
-        met = self._masked.meet(runs.of(MASKED_RUN))
-        counts = np.bincount(met.items)
-        enough = (counts >= self._needed[: len(counts)]) & (counts > 0)
-        found = enough.nonzero()[0].tolist()
-        yield from self._those(found, words, masked, met, self._needed)
+        found: list[int] = []
+        if len(met := self._masked.meet(runs.of(MASKED_RUN))):
+            counts = np.bincount(met.items)
+            enough = (counts >= self._needed[: len(counts)]) & (counts > 0)
+            found = enough.nonzero()[0].tolist()
+            yield from self._those(found, words, masked, met, self._needed)
         if len(met := self._short.meet(runs.of(SHORT_RUN))):
             others = dict.fromkeys(n for n in met.items.tolist() if n not in found)
             yield from self._those([*others], words, masked, met, np.ones_like(self._needed))
@@ -211,6 +213,11 @@ class Items:
         piece = self.pieces[number]
         length = len(piece.words)
         found = Likeness(number, 0, 0, 0.0, 0.0)
+        widest = max(0, min(first, last - length)), max(last, first + length)
+        around = masked.hashes[slice(*masked.at.searchsorted(widest))]
+        common = longest_common(piece.masked.hashes.tolist(), around.tolist())
+        if common < LEAST * len(piece.masked.hashes):
+            return found
         for a, b in dict.fromkeys(((first, last), (first, first + length), (last - length, last))):
             start, end = max(0, a), min(len(words), b)
             plain = _jaccard(piece.words.hashes, words.hashes[start:end])

@@ -62,7 +62,7 @@ def words_of(text: str) -> Words:
     plain = text.isascii()
     if plain:
         codes = np.frombuffer(text.encode(), np.uint8)
-        values = letters[codes]
+        values = letters.take(codes)
     else:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         values = letters.take(codes, mode="clip")
