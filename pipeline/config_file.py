@@ -35,7 +35,9 @@ def _plain(node: Any, place: Location, lines: dict[Location, int]) -> Any:
     """ruamel's round-trip types -> dict, list and scalars, noting lines on the way."""
     if isinstance(node, dict):
         for key in node:
-            lines[(*place, str(key))] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
+            # A key that came by `<<` has no line here; the one of its table is the nearest.
+            own = (node.lc.data or {}).get(key)  # type: ignore[attr-defined]
+            lines[(*place, str(key))] = (own[0] if own else node.lc.line) + 1  # type: ignore[attr-defined]
         return {str(k): _plain(v, (*place, str(k)), lines) for k, v in node.items()}
     if isinstance(node, list):
         for i in range(len(node)):

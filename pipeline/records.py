@@ -60,8 +60,12 @@ class Grade(StrEnum):
     PROMPT_LOGPROBS = "B3"
 
 
+# The role of a last message that the model is to go on with: it writes the user's turn.
+OPEN_USER = "open_user"
+
+
 class Message(msgspec.Struct, frozen=True):
-    role: str  # system | user | assistant
+    role: str  # system | user | assistant; in requests also OPEN_USER
     content: str
 
 

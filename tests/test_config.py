@@ -266,3 +266,13 @@ def test_shots_of_another_form_are_named(shots: Any, tmp_path: Path) -> None:
     path.write_text('shots_from: shots\nuser: "{{ text }}"\n')
     with pytest.raises(UserError, match="shots_from names `shots`"):
         render(load_prompt(str(path)), {"text": "owl", "shots": shots})
+
+
+def test_a_task_may_repeat_another_by_a_merge_key(tmp_path: Path) -> None:
+    from pipeline.config_file import load_yaml
+
+    path = tmp_path / "c.yaml"
+    path.write_text("a: &one\n  x: 1\n  y: 2\nb:\n  <<: *one\n  y: 3\n")
+    raw, lines = load_yaml(path)
+    assert raw["b"] == {"x": 1, "y": 3}
+    assert lines["b", "y"] == 6 and lines["b", "x"] in (4, 5)

@@ -15,7 +15,10 @@ from pipeline.stage1_generate.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+# A config that begins from another run can be checked only where that run is: its own test does.
+CONFIGS = sorted(
+    path for path in (ROOT / "configs").glob("*.yaml") if "{run: " not in path.read_text()
+)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.name)
@@ -37,6 +40,8 @@ def test_the_items_of_a_shipped_config_can_be_made(
     monkeypatch.chdir(ROOT)
     loaded = checked_config(config, [])
     for task in loaded.tasks:
+        if task.seeds.from_task is not None:  # its seeds are in answers that are not there yet
+            continue
         ledger = Ledger(tmp_path, model_identity(loaded.teacher_of(task.teacher)))
         name = loaded.teachers_of(task)[0]
         assert next(requests_of(loaded, task, name, ledger, partial(seeds_of, loaded))).messages

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.models.open_turn import is_open
 from pipeline.models.reasoning import split_reasoning
 from pipeline.records import Finish, Generation, Request, Sampling, TokenLogprob, Usage
 
@@ -95,6 +96,8 @@ class ChatEncoder:
 
     def encode(self, request: Request) -> bytes:
         """The JSON body; raises `BadRequest` for text that has no UTF-8 form."""
+        if is_open(request.messages):
+            raise BadRequest("a chat endpoint writes no user's turn; it adds the template itself")
         sampling = request.sampling
         if sampling is not self._sampling and sampling != self._sampling:
             self._head = _encoder.encode(sampling_fields(self.model, sampling))[:-1]

@@ -19,6 +19,7 @@ from pipeline.config import Serving
 from pipeline.errors import RunFatal, UserError
 from pipeline.models.cpu import tune_cpu
 from pipeline.models.locate import Checkpoint
+from pipeline.models.open_turn import Rendered, render_chat
 from pipeline.models.reasoning import opens_reasoning, split_reasoning
 from pipeline.models.sampling_torch import pick_tokens, token_logprobs
 from pipeline.records import ErrorKind, Finish, Generation, Request, Sampling, TokenLogprob, Usage
@@ -34,10 +35,13 @@ STOP: Any = object()
 class _Row:
     """One request while it is being decoded."""
 
-    def __init__(self, request: Request, tokens: list[int], opened: bool) -> None:
+    def __init__(self, request: Request, tokens: list[int], prompt: Rendered) -> None:
         self.request = request
-        self.opened = opened  # the chat template ends inside a thinking block
+        # the chat template ends inside a thinking block
+        self.opened = opens_reasoning(prompt.text)
         self.tokens = tokens
+        self.stop_token = prompt.stop_token
+        self.stops = request.sampling.stop + ((prompt.stop_text,) if prompt.stop_text else ())
         self.output: list[int] = []
         self.logprobs: list[TokenLogprob] = []
         self.random = random.Random(int(request.id, 16))
@@ -104,21 +108,18 @@ class TransformersModel:
 
     def _tokenize(self, request: Request) -> _Row | Generation:
         refuse_unsupported(request.sampling, request.schema, f"request {request.id}")
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
         try:
-            prompt = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
-            )
+            prompt = render_chat(self._tokenizer, request.messages)
         except Exception as error:  # templates are foreign code: one may refuse a system message
             return _failed(request, f"the chat template refused the messages: {error}")
-        tokens = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        tokens = self._tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
         if len(tokens) + request.sampling.max_tokens > self._context:
             return _failed(
                 request,
                 f"prompt of {len(tokens)} tokens + max_tokens {request.sampling.max_tokens} "
                 f"is more than the model's context of {self._context}",
             )
-        return _Row(request, tokens, opens_reasoning(prompt))
+        return _Row(request, tokens, prompt)
 
     def _decode(self, rows: list[_Row]) -> Iterator[Generation]:
         torch = self._torch
@@ -212,7 +213,7 @@ class TransformersModel:
         """Append one token to every row and see whether it has ended."""
         for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             sampling = row.request.sampling
-            if token in self._ends:
+            if token in self._ends or token == row.stop_token:
                 row.finish = Finish.STOP
             else:
                 row.output.append(token)
@@ -222,16 +223,16 @@ class TransformersModel:
                     )
                 if len(row.output) >= sampling.max_tokens:
                     row.finish = Finish.LENGTH
-                if sampling.stop:
+                if row.stops:
                     self._cut_at_stop(row)
 
     def _cut_at_stop(self, row: _Row) -> None:
         # Only the last tokens can hold a new stop string; all are decoded once one is found.
-        longest = max(len(s) for s in row.request.sampling.stop)
+        longest = max(len(s) for s in row.stops)
         tail = self._tokenizer.decode(row.output[-longest - 4 :])
-        if any(s in tail for s in row.request.sampling.stop):
+        if any(s in tail for s in row.stops):
             text = self._tokenizer.decode(row.output, skip_special_tokens=True)
-            found = [at for s in row.request.sampling.stop if (at := text.find(s)) >= 0]
+            found = [at for s in row.stops if (at := text.find(s)) >= 0]
             if found:
                 row.text, row.finish = text[: min(found)], Finish.STOP
 

@@ -25,6 +25,7 @@ from pipeline.errors import RunFatal, UserError
 from pipeline.models.endpoints import Endpoint
 from pipeline.models.http_errors import Failure, Fate, printable
 from pipeline.models.limits import Ceilings, Window
+from pipeline.models.open_turn import Rendered, render_chat
 from pipeline.models.reasoning import opens_reasoning, split_reasoning
 from pipeline.models.workers import Flow
 from pipeline.records import Finish, Generation, Grade, Request, Sampling, TokenLogprob, Usage
@@ -166,8 +167,9 @@ class VLLMModel:
 
         started = time.monotonic()
         try:
-            tokens, opened = self._render(request)
-            params = sampling_params(request)
+            tokens, rendered = self._render(request)
+            opened = opens_reasoning(rendered.text)
+            params = sampling_params(request, rendered)
             # an attempt needs a name of its own: the engine may still be ending the last one
             name = f"{request.id}-{attempts}"
             final = None
@@ -194,27 +196,22 @@ class VLLMModel:
             said = f"{type(error).__name__}: {error.__cause__ or error}"
             return Failure(Fate.RETRY, "engine error", printable(said))
 
-    def _render(self, request: Request) -> tuple[list[int], bool]:
-        """Prompt tokens by the model's chat template, and whether it opens the reasoning."""
+    def _render(self, request: Request) -> tuple[list[int], Rendered]:
+        """Prompt tokens by the model's chat template."""
         if self._tokenizer.chat_template is None:
             raise BadRow(f"{self._model} has no chat template; use an instruction-tuned model")
         arguments = request.sampling.extra_body.get("chat_template_kwargs", {})
-        text = self._tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in request.messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            **arguments,
-        )
-        tokens = self._tokenizer.encode(text, add_special_tokens=False)
-        return list(tokens), opens_reasoning(text)
+        prompt = render_chat(self._tokenizer, request.messages, **arguments)
+        tokens = self._tokenizer.encode(prompt.text, add_special_tokens=False)
+        return list(tokens), prompt
 
 
 class BadRow(Exception):
     """The row cannot be asked at all."""
 
 
-def sampling_params(request: Request) -> Any:
-    """vLLM's `SamplingParams` for a request.
+def sampling_params(request: Request, prompt: Rendered | None = None) -> Any:
+    """vLLM's `SamplingParams` for a request; `prompt` says what ends an open turn.
 
     `extra_body` may set any further field of it (and `chat_template_kwargs`); an unknown name is
     an error. Without a seed, a sampled row gets one from its id: the same row draws the same
@@ -223,12 +220,13 @@ def sampling_params(request: Request) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-    sampling = request.sampling
+    sampling, prompt = request.sampling, prompt or Rendered("")
     options: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_tokens,
-        "stop": list(sampling.stop) or None,
+        "stop": [*sampling.stop, *([prompt.stop_text] if prompt.stop_text else [])] or None,
+        "stop_token_ids": None if prompt.stop_token is None else [prompt.stop_token],
         "seed": row_seed(request),
         "logprobs": sampling.logprobs,
         "output_kind": RequestOutputKind.FINAL_ONLY,

@@ -34,7 +34,13 @@ from pipeline.stage1_generate.curate.judge import (
     judged,
     looks_back,
 )
-from pipeline.stage1_generate.recipes import Lost, hook, recipe_identity, recipe_named
+from pipeline.stage1_generate.recipes import (
+    Lost,
+    hook,
+    recipe_identity,
+    recipe_named,
+    wants_seeds,
+)
 from pipeline.stage1_generate.seeds import read_seeds, seed_of_row
 from pipeline.stage1_generate.split import Split
 from pipeline.stage1_generate.used import RUNS, UsedRow, candidates
@@ -142,8 +148,12 @@ def _derived(config: Config, task: Task, found: dict[str, Derived]) -> Iterator[
     source = config.task_named(name)
     harvest = hook(recipe_named(source.recipe), "harvest", source.options)
     answers = _answers(config, source, task.seeds.rows or "kept")
-    kept = task.seeds.rows in (None, "kept")
-    rows = harvest(answers) if harvest and kept else _as_they_are(answers)
+    if harvest is None or task.seeds.rows not in (None, "kept"):
+        rows = _as_they_are(answers)
+    elif wants_seeds(harvest):
+        rows = harvest(answers, seeds=(seed for _, seed in stored_seeds(config, source)))
+    else:
+        rows = harvest(answers)
     number = 0
     for row in rows:
         if isinstance(row, Lost):
@@ -166,19 +176,24 @@ def _answers(
         every = read_jsonl(used_path(config, wave), UsedRow)
         return candidates(config, (row for row in every if row.task == source.name))
 
-    checks = filters_of(config, source, common_filters(config), contamination_filter(config))
+    against = contamination_filter(config)
+    checks = filters_of(config, source, common_filters(config), against)
     # What other tasks will say of these answers is not known yet.
     now = [check for check in checks if not hasattr(check, "load")]
     if wanted == "dropped":  # a duplicate of a good answer is no bad one
-        now = [check for check in now if not looks_back(check)]
+        now = [check for check in now if not looks_back(check) and check is not against]
     if wanted == "all":
         now = []
     keeps = wanted != "dropped"
     for found in judged(rows, {source.name: now}):
         row = found.row
         fits = (found.verdict.decision is Decision.KEEP) == keeps
-        if fits and row.generation.finish is not Finish.ERROR:
-            yield row.seed, row.request, row.generation
+        if not fits or row.generation.finish is Finish.ERROR:
+            continue
+        # Nothing may be bred from an item of the evaluation, whatever else was wrong with it.
+        if wanted == "dropped" and against and against(row).decision is Decision.DROP:
+            continue
+        yield row.seed, row.request, row.generation
 
 
 def _as_they_are(

@@ -14,6 +14,8 @@
     confidence.py     logprob, pass_rate
     agreement.py      vote, diverse_rationales: over all the answers to a seed
     label_set.py      label_set: a label, entities or JSON within the set that the config fixed
+    substance.py      substance: says anything at all
+    instances.py      instances: inputs and outputs that the recipe `instances` can read
     contamination.py  overlap with the evaluation's items; which those are: against.py
     judgement.py      judge (another task's scores), best_of
     duplicates.py     exact_duplicates, per_seed
@@ -77,6 +79,7 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         duplicates,
         fits,
         formats,
+        instances,
         judgement,
         label_set,
         language,
@@ -87,6 +90,7 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         safety,
         similar_embeddings,
         stated,
+        substance,
         validity,
     )
 
@@ -117,6 +121,8 @@ def filter_kinds() -> dict[str, Callable[..., Filter]]:
         "label_set": label_set.label_set,
         "vote": agreement.vote,
         "diverse_rationales": agreement.diverse_rationales,
+        "substance": substance.substance,
+        "instances": instances.instances,
         "exact_duplicates": duplicates.ExactDuplicates,
         "near_duplicates": near_duplicates.NearDuplicates,
         "similar_embeddings": similar_embeddings.SimilarEmbeddings,

@@ -7,6 +7,7 @@ form of a seed-file line.
     symbol_mapping             in-context episodes whose labels mean nothing outside the episode
     classification             in-context episodes from a file of labelled sentences
     constrained_instructions   instructions of a file, with verifiable constraints added
+    blank                      one seed that says nothing, for a teacher that needs none (magpie)
 """
 
 from __future__ import annotations
@@ -20,11 +21,20 @@ from pipeline.stage1_generate.generators.constrained import constrained_instruct
 from pipeline.stage1_generate.generators.episodes import classification, symbol_mapping
 from pipeline.stage1_generate.generators.word_problems import word_problems
 
+
+def blank(n: int, seed: int, language: str) -> Iterator[dict[str, Any]]:
+    """A single seed: two that say nothing would be the same request, asked once."""
+    if n != 1:
+        raise UserError(f"generator blank: n is {n}; write `n: 1` and ask it often with `samples`")
+    yield {"id": "blank", "question": "(nothing)"}
+
+
 GENERATORS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "word_problems": word_problems,
     "symbol_mapping": symbol_mapping,
     "classification": classification,
     "constrained_instructions": constrained_instructions,
+    "blank": blank,
 }
 _GIVEN = ("n", "seed", "language")
 

@@ -13,7 +13,10 @@ It may have more:
     rows(seed, generation, showing)         several training rows from one answer, as `Row`s; the
                                             first is the one that filters look at
     harvest(answers) -> rows of a seed file what a task's accepted answers hold for a task with
-                                            `seeds: {from: ...}`; `Lost` says what was not taken
+                                            `seeds: {from: ...}`; `Lost` says what was not taken;
+                                            an argument named `seeds` gets all seeds of the task
+    OPEN_TURN                               True: it needs a teacher that can be made to write the
+                                            user's turn
 
 Each takes the task's `options` that it names as keyword arguments. `asking` and `showing` are
 the task's two prompts. They are separate on purpose: with one prompt for both, the result would
@@ -52,6 +55,11 @@ RECIPES = (
     "phrase",
     "multi_teacher",
     "judge",
+    "self_instruct",
+    "instances",
+    "evolve",
+    "magpie",
+    "hard_examples",
 )
 
 WHITE_BOX = {
@@ -62,6 +70,7 @@ WHITE_BOX = {
 
 # Each function, and how many arguments the pipeline gives it; what follows are options.
 HOOKS = {"prepare": 2, "arrange": 1, "requests": 2, "example": 3, "rows": 3, "harvest": 1}
+GIVEN = {"harvest": ("seeds",)}  # arguments that the pipeline gives where they are named
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -179,4 +188,10 @@ def check_options(recipe: ModuleType, options: dict[str, Any], place: str) -> No
 @lru_cache(maxsize=256)
 def _options_of(name: str, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     parameters = list(inspect.signature(function).parameters.items())
-    return dict(parameters[HOOKS[name] :])
+    given = GIVEN.get(name, ())
+    return {key: value for key, value in parameters[HOOKS[name] :] if key not in given}
+
+
+def wants_seeds(harvest: Callable[..., Any]) -> bool:
+    """Does a recipe's `harvest` compare with all the seeds of its task?"""
+    return "seeds" in inspect.signature(harvest).parameters

@@ -1,0 +1,152 @@
+"""Instructions that a teacher wrote: taken out of its answers, and kept where they are new.
+
+For the recipes whose answers are seeds of other tasks: self_instruct, evolve, magpie and
+hard_examples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from rapidfuzz import process
+from rapidfuzz.distance import Indel
+
+from pipeline.stage1_generate.curate.validity import words
+
+# "1.", "2)", "**3.**", "Task 4:", "## 5、"
+_NUMBER = re.compile(
+    r"^[ \t#*_]*(?:(?:task|instruction|question|problem|任务|指令|问题|题目)[ \t]*)?"
+    r"\#?\d{1,3}[ \t]*(?:[.)、．:：](?!\d)|\*\*)[*_ \t]*",
+    re.I | re.M,
+)
+_BULLET = re.compile(r"^[ \t]*[-*•·–][ \t]+", re.M)
+# What stands before the one instruction that was asked for.
+_SURE = re.compile(
+    r"^\s*(?:sure|certainly|of course|okay|ok|absolutely|好的|当然)(?: thing)?[,，!！.。:：]\s*",
+    re.I,
+)
+_HERE = re.compile(
+    r"^\s*(?:here(?:'s| is| are)|this is|以下是|下面是|这是)[^\n:：]{0,80}?"
+    r"(?:task|instruction|question|problem|prompt|version|任务|指令|问题|题目)"
+    r"[^\n:：]{0,80}[:：]\s*",
+    re.I,
+)
+_TITLE = re.compile(
+    r"^[\s#*_>\"“]*(?:(?:the|a|my)\s+)?(?:(?:new|next|re-?written|harder|revised|similar|created|新)"
+    r"(?:的)?[ \t]*)*(?:task|instruction|question|problem|prompt|任务|指令|问题|题目)"
+    r"[#*_ \t]*[:：][#*_\s]*",
+    re.I,
+)
+_QUOTES = {'"': '"', "“": "”", "'": "'", "「": "」", "`": "`", "**": "**", "*": "*"}
+_FIRST_SURROGATE, _AFTER_SURROGATES = 0xD800, 0xE000
+
+
+class Pool:
+    """Texts so far, and whether a new one is too close to any of them.
+
+    Close is ROUGE-L, the F measure of the longest common subsequence of words, as Self-Instruct
+    (2212.10560) has it; `most_alike` is the least value that is too close. Memory: 4 bytes a word.
+    Time: some 50 ns for each text of the pool and each new one.
+    """
+
+    def __init__(self, texts: Iterable[str] = (), most_alike: float = 0.7) -> None:
+        self._most = most_alike
+        self._letters: dict[str, str] = {}
+        self._pool: list[str] = []
+        self._known: list[str] = []
+        for text in texts:
+            self.add(text)
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def add(self, text: str) -> None:
+        self._pool.append(self._encoded(text))
+        self._known.append(text)
+
+    def closest(self, text: str) -> tuple[float, str] | None:
+        """(ROUGE-L, text) of the closest one, where that is too close; else None."""
+        found = process.extractOne(
+            self._encoded(text),
+            self._pool,
+            scorer=Indel.normalized_similarity,  # 2 LCS / (n + m): the F measure
+            score_cutoff=self._most,
+        )
+        return (round(found[1], 3), self._known[found[2]]) if found else None
+
+    def _encoded(self, text: str) -> str:
+        """One character a word: the library is fastest on strings."""
+        return "".join(self._letter(word) for word in words(text))
+
+    def _letter(self, word: str) -> str:
+        if word not in self._letters:
+            code = len(self._letters) + 1
+            if code >= _FIRST_SURROGATE:
+                code += _AFTER_SURROGATES - _FIRST_SURROGATE
+            self._letters[word] = chr(code)
+        return self._letters[word]
+
+
+def alike(left: str, right: str) -> float:
+    """ROUGE-L of two texts, 0 to 1."""
+    return float(Indel.normalized_similarity(words(left), words(right)))
+
+
+def listed(text: str) -> list[str]:
+    """The items of a list in an answer: numbered, else with bullets, else its lines.
+
+    What stands before the first item, and a paragraph after a blank line that is no item, is the
+    teacher's talk about the list.
+    """
+    marker = next((m for m in (_NUMBER, _BULLET) if m.search(text)), None)
+    if marker is None:
+        return [item for line in text.splitlines() if (item := unwrapped(line))]
+    starts = [(m.start(), m.end()) for m in marker.finditer(text)]
+    ends = [start for start, _ in starts[1:]] + [len(text)]
+    pieces = [text[begin:end] for (_, begin), end in zip(starts, ends, strict=True)]
+    if len(pieces) > 1 or "\n\n" in pieces[-1].strip():
+        pieces[-1] = pieces[-1].strip().split("\n\n")[0]
+    return [item for piece in pieces if (item := unwrapped(piece))]
+
+
+def single(text: str) -> str:
+    """The one instruction that an answer holds, without what introduces it."""
+    for lead in (_SURE, _HERE, _TITLE):
+        text = lead.sub("", text.strip(), count=1)
+    return unwrapped(text)
+
+
+def unwrapped(text: str) -> str:
+    """Without quotation marks or emphasis around the whole."""
+    text = text.strip()
+    if text.count("**") % 2:  # the other one stood before the number or the title
+        text = text.replace("**", "", 1).strip()
+    for opening, closing in _QUOTES.items():
+        inner = text[len(opening) : -len(closing)]
+        if text.startswith(opening) and text.endswith(closing) and inner.strip():
+            if opening in inner or closing in inner:
+                continue
+            text = inner.strip()
+    return text
+
+
+def size_fault(text: str, fewest_words: int, most_words: int) -> str | None:
+    """Why a text is too short or too long for an instruction, or None."""
+    size = len(words(text))
+    if size < fewest_words:
+        return f"under {fewest_words} words"
+    return f"over {most_words} words" if size > most_words else None
+
+
+def form_fault(text: str, blacklist: Sequence[str]) -> str | None:
+    """Self-Instruct's other rules: things a text model cannot see or make, and odd beginnings."""
+    for word in blacklist:
+        pattern = rf"\b{re.escape(word)}\b" if word.isascii() else re.escape(word)
+        if re.search(pattern, text, re.I):
+            return f"names {word!r}"
+    first = text[0]
+    if not first.isalnum() and first not in "\"'“‘「《":
+        return "begins with punctuation"
+    letters = sum(c.isalpha() for c in text)
+    return "hardly any letters" if letters < len("".join(text.split())) / 2 else None

@@ -1,0 +1,71 @@
+"""Instructions without seeds: the teacher is given the beginning of a user's turn and writes it.
+
+Source: Magpie (2406.08464). Grade B0, and a backend that renders the chat template itself
+(`vllm`, `transformers`); a chat endpoint adds the template on its own side, so there it is refused
+before anything is asked. Trains nothing itself: another task answers what is harvested.
+Asked: the teacher's own chat template up to where the user speaks (models/open_turn.py), with the
+prompt's `system` text where it has one, and with its `user` text as the first words of the turn.
+How many: `samples` of one seed; with a prompt that uses the seed (a topic), of each seed.
+Kept: what ended by itself, of `fewest_words` to `most_words` words, with ROUGE-L under
+`most_alike` to all that were taken before, that does not speak as an assistant. Filters of the
+task (`language`, `repetition`) look at the same text. Student sees: nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.prompts import Prompt, render
+from pipeline.records import OPEN_USER, Generation, Grade, Message, Request, Seed
+from pipeline.stage1_generate.new_instructions import Pool, size_fault
+from pipeline.stage1_generate.recipes import Lost, response
+
+GRADE = Grade.TEXT
+TEACHES = False
+OPEN_TURN = True  # it needs the prompt's template in hand
+
+# A teacher that was not trained on users' turns goes on as the assistant.
+_ASSISTANT = re.compile(
+    r"(?:sure|certainly|of course|absolutely)[,!. ]|.{0,40}\bas an ai\b|"
+    r"(?:i'm|i am) (?:sorry|happy to help|here to help|glad to help)|"
+    r"how (?:can|may) i (?:help|assist) you|"
+    r"(?:当然|好的)[，,！!]|.{0,20}作为(?:一个|一名)?(?:AI|人工智能)",
+    re.I | re.S,
+)
+
+example = response.example
+
+
+def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
+    *before, user = render(asking, seed.fields)
+    return (*before, Message(OPEN_USER, user.content))
+
+
+def harvest(
+    answers: Iterator[tuple[Seed, Request, Generation]],
+    *,
+    most_alike: float = 0.7,
+    fewest_words: int = 3,
+    most_words: int = 400,
+) -> Iterator[dict[str, Any] | Lost]:
+    pool = Pool(most_alike=most_alike)
+    for seed, request, generation in answers:
+        text = (request.messages[-1].content + generation.text).strip()
+        fault = size_fault(text, fewest_words, most_words)
+        if fault is None and _ASSISTANT.match(text):
+            fault = "speaks as an assistant"
+        if fault is None and (near := pool.closest(text)):
+            fault = "too close to another"
+            text += f" [{near[0]} to: {near[1]}]"
+        if fault is not None:
+            yield Lost(fault, text)
+            continue
+        pool.add(text)
+        yield {
+            "id": request.id[:16],
+            "instruction": text,
+            "source_seed": seed.id,
+            "source_request": request.id,
+        }
