@@ -124,8 +124,13 @@ FIELDS = {
     "response": "Me.",
     "first": "You.",
     "second": "Me.",
+    "way": "deepen",
+    "classification": False,
+    "instructions": ["Who?"],
+    "per_request": 4,
 }
-BY_TEXT = ("in_context", "label", "entities", "extraction")  # these ask about `text`
+# These ask about `text`.
+BY_TEXT = ("in_context", "label", "entities", "extraction", "back_translation")
 
 
 @pytest.mark.parametrize("path", PROMPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -133,6 +138,8 @@ def test_a_prompt_says_why_it_is_so_and_ends_with_the_question(path: Path) -> No
     assert path.read_text(encoding="utf-8").startswith("# ")
     messages = render(load_prompt(str(path)), FIELDS)
     assert messages[-1].role == "user"
+    if path.stem == "magpie":  # its teacher writes the question
+        return
     asked = "plum" if path.stem.startswith(BY_TEXT) else "Who?"
     assert asked in messages[-1].content
     assert all(message.content.strip() for message in messages)
