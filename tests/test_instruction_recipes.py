@@ -20,7 +20,13 @@ from pipeline.records import (
     Sampling,
     Seed,
 )
-from pipeline.stage1_generate.new_instructions import Pool, alike, listed, single
+from pipeline.stage1_generate.new_instructions import (
+    HashedPool,
+    Pool,
+    alike,
+    listed,
+    single,
+)
 from pipeline.stage1_generate.recipes import (
     Lost,
     evolve,
@@ -31,6 +37,7 @@ from pipeline.stage1_generate.recipes import (
 from tests.project import Project
 
 ROOT = Path(__file__).parent.parent
+WORDS = ["river", "poem", "cake", "planet", "song", "bridge", "tree", "king", "wheel", "coin"] * 2
 
 
 def answer(
@@ -118,10 +125,18 @@ def test_closeness_is_rouge_l() -> None:
     assert pool.closest("WRITE a short poem about a sea!") == (0.857, pool._known[1])
 
 
+def test_a_large_pool_is_compared_by_minhash() -> None:
+    texts = [f"Tell me of lake {i} and of the {word}" for i, word in enumerate(WORDS * 9)]
+    pool = HashedPool(texts, most_alike=0.7)
+    found = pool.closest("Tell me of lake 17 and of the " + WORDS[17] + ".")
+    assert found is not None and found[1] == texts[17] and found[0] > 0.7
+    assert pool.closest("Write a sonnet on the first snow of the year") is None
+    assert pool.closest("") is None and len(pool) == len(texts)
+
+
 def human(n: int) -> list[Seed]:
-    words = ["river", "poem", "cake", "planet", "song", "bridge", "tree", "king", "wheel", "coin"]
     return [
-        Seed(f"h{i}", "t", {"question": f"Tell me of the {words[i % 10]} number {i}."})
+        Seed(f"h{i}", "t", {"question": f"Tell me of the {WORDS[i % 10]} number {i}."})
         for i in range(n)
     ]
 

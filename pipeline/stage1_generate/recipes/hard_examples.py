@@ -24,7 +24,7 @@ from typing import Any
 from pipeline.prompts import Prompt, render
 from pipeline.records import Generation, Grade, Message, Request, Seed
 from pipeline.stage1_generate.curate.validity import words
-from pipeline.stage1_generate.new_instructions import Pool, single
+from pipeline.stage1_generate.new_instructions import pool_of, single
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
@@ -58,9 +58,10 @@ def harvest(
     answers: Iterator[tuple[Seed, Request, Generation]],
     seeds: Iterator[Seed],
     *,
+    novelty: str = "rouge",
     most_alike: float = 0.7,
 ) -> Iterator[dict[str, Any] | Lost]:
-    pool = Pool((str(seed.fields["question"]) for seed in seeds), most_alike)
+    pool = pool_of(novelty, (str(seed.fields["question"]) for seed in seeds), most_alike)
     for seed, request, generation in answers:
         text = _SOLVED.sub("", single(generation.text)).strip()
         size, wanted = len(words(text)), len(words(str(seed.fields["question"])))

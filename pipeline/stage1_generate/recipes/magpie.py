@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.prompts import Prompt, render
 from pipeline.records import OPEN_USER, Generation, Grade, Message, Request, Seed
-from pipeline.stage1_generate.new_instructions import Pool, size_fault
+from pipeline.stage1_generate.new_instructions import pool_of, size_fault
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
@@ -46,11 +46,12 @@ def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
 def harvest(
     answers: Iterator[tuple[Seed, Request, Generation]],
     *,
+    novelty: str = "rouge",
     most_alike: float = 0.7,
     fewest_words: int = 3,
     most_words: int = 400,
 ) -> Iterator[dict[str, Any] | Lost]:
-    pool = Pool(most_alike=most_alike)
+    pool = pool_of(novelty, (), most_alike)
     for seed, request, generation in answers:
         text = (request.messages[-1].content + generation.text).strip()
         fault = size_fault(text, fewest_words, most_words)

@@ -6,7 +6,8 @@ Asked: `requests` times, for `per_request` new instructions, after eight of the 
 and two machine-made ones, or eight of people where there are none of the latter (round 1).
 Which ones is drawn from a hash of the request's number and the instruction's id, so a pool that
 grows changes few requests. A later round has `seeds: {from: the round before, path: the pool}`.
-Kept: instructions with ROUGE-L under `most_alike` to the whole pool and to those taken before, of
+Kept: instructions with ROUGE-L under `most_alike` to the whole pool and to those taken before (or,
+with `novelty: minhash`, that much of their three-character shingles in common), of
 `fewest_words` to `most_words` words, that name nothing of the `blacklist`, and begin with a
 letter. The field `classification` guesses whether an instruction asks for one of a few labels; a
 task with the recipe `label` can decide that better (docs/recipes.md). Student sees: nothing.
@@ -23,7 +24,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.prompts import Prompt, render
 from pipeline.records import Generation, Grade, Message, Request, Seed
-from pipeline.stage1_generate.new_instructions import Pool, form_fault, listed, size_fault
+from pipeline.stage1_generate.new_instructions import form_fault, listed, pool_of, size_fault
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
@@ -89,12 +90,13 @@ def harvest(
     answers: Iterator[tuple[Seed, Request, Generation]],
     seeds: Iterator[Seed],
     *,
+    novelty: str = "rouge",
     most_alike: float = 0.7,
     fewest_words: int = 4,
     most_words: int = 150,
     blacklist: Sequence[str] = BLACKLIST,
 ) -> Iterator[dict[str, Any] | Lost]:
-    pool = Pool((text for seed in seeds for text in seed.fields["pool"]), most_alike)
+    pool = pool_of(novelty, (text for seed in seeds for text in seed.fields["pool"]), most_alike)
     for _, request, generation in answers:
         for place, text in enumerate(listed(generation.text)):
             fault = size_fault(text, fewest_words, most_words) or form_fault(text, blacklist)
