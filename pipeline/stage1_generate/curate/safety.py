@@ -226,9 +226,9 @@ def _phones(text: str, regions: tuple[str, ...]) -> Iterator[Span]:
         for match in PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING):
             national = str(match.number.national_number)
             written = match.raw_string
-            # Digits alone, without a prefix or a separator, are as likely a number of arithmetic;
-            # a Chinese mobile number is written just so.
-            bare = written.isdigit() and not (
+            # Digits alone, or a decimal, are as likely a number of arithmetic; a Chinese mobile
+            # number is written just so.
+            bare = re.fullmatch(r"\d+[.,]?\d*", written) and not (
                 region == "CN" and re.fullmatch(r"1[3-9]\d{9}", written)
             )
             fictional = match.number.country_code == 1 and national[3:8] == "55501"
