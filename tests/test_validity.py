@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from msgspec import structs
 
@@ -328,6 +329,8 @@ def test_a_wrong_form_is_one_message(settings: dict[str, Any], says: str) -> Non
         ("He pays $35.", "A pen costs $5. How much do 7 pens cost?", KEEP),
         ("He pays 35 dollars.", "A pen costs $5. How much do 7 pens cost?", KEEP),
         ("The answer is 35 km per hour.", "How many km does it go in an hour?", KEEP),
+        ("5 x 7 = 35 hours. The answer is 35.", "How many minutes does it take?", DROP),
+        ("In 35 days she walks 35 x 1. The answer is 35.", "How many km does she walk?", KEEP),
         ("There are 35 in the basket.", "How many inches is the basket?", KEEP),
         ("一共需要35小时。", "一共需要多少分钟？", DROP),
         ("一共需要35分钟。", "一共需要多少分钟？", KEEP),
@@ -481,15 +484,19 @@ def test_no_file_of_a_run_but_the_ledger_holds_a_secret(project: Project) -> Non
     project.edit(
         tasks__0__filters=[],
         curate__filters=[{"length": {"max_tokens": 25}}, {"secrets": {}}],
+        curate__controls=["random"],
         evaluate__abilities=[],
     )
-    done = project.call("run", "config.yaml", "--until", "curate")
+    done = project.call("run", "config.yaml", "--until", "controls")
     assert done.returncode == 0, done.stderr
+    assert (project.run / "3_controls" / "random").is_dir()
     dropped = project.rows("2_dropped.jsonl")
     assert {d["filter"] for d in dropped} == {"length", "secrets"}
     for file in project.run.rglob("*"):
         if file.is_file():
             assert KEY.encode() not in file.read_bytes(), file
+        if file.suffix == ".parquet":  # compressed: read what it holds
+            assert KEY not in str(pandas.read_parquet(file).to_dict()), file
     assert any("[AWS Access Key]" in d["text"] for d in dropped)
 
 

@@ -27,6 +27,7 @@ from pipeline.errors import UserError
 from pipeline.models.locate import identity_of
 from pipeline.records import Decision, Example, Finish, Generation, Message, read_jsonl, write_jsonl
 from pipeline.stage1_generate.curate.against import contamination_filter
+from pipeline.stage1_generate.curate.judge import common_filters, filters_of, unsafe
 from pipeline.stage1_generate.dataset import new_folder, put_in_place, split_of
 from pipeline.stage1_generate.dataset_card import data_head
 from pipeline.stage1_generate.example_file import ExampleFile
@@ -169,12 +170,13 @@ def _eligible(config: Config) -> Iterator[Example]:
 
     Not one that overlaps with an evaluation item: the control would know what the student must not.
     """
-    against = contamination_filter(config)
+    against, common = contamination_filter(config), common_filters(config)
+    checks = {task.name: filters_of(config, task, common) for task in config.tasks}
     for task, row in candidates(config):
         stopping.raise_if_requested()
         generation = row.generation
         ended = generation.finish is Finish.STOP and generation.text.strip()
-        if not teaches(task) or not ended:
+        if not teaches(task) or not ended or unsafe(row, checks[task.name]):
             continue
         if against is None or against(row).decision is Decision.KEEP:
             yield from row.examples

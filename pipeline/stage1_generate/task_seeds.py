@@ -33,6 +33,7 @@ from pipeline.stage1_generate.curate.judge import (
     filters_of,
     judged,
     looks_back,
+    unsafe,
 )
 from pipeline.stage1_generate.recipes import (
     Lost,
@@ -188,7 +189,7 @@ def _answers(
     for found in judged(rows, {source.name: now}):
         row = found.row
         fits = (found.verdict.decision is Decision.KEEP) == keeps
-        if not fits or row.generation.finish is Finish.ERROR:
+        if not fits or row.generation.finish is Finish.ERROR or unsafe(row, checks):
             continue
         # Nothing may be bred from an item of the evaluation, whatever else was wrong with it.
         if wanted == "dropped" and against and against(row).decision is Decision.DROP:

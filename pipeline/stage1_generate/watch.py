@@ -18,6 +18,7 @@ from pipeline.records import (
     digest,
     request_id,
 )
+from pipeline.stage1_generate.curate.safety import masked, secrets_in
 from pipeline.stage1_generate.demand import Settled
 
 RECENT = 200  # answers; fewer cannot tell 2 % from 8 %
@@ -36,7 +37,7 @@ class Acceptance:
         self._least = least
         self._recent: dict[str, deque[bool]] = {}
         self._earlier: dict[str, tuple[int, int]] = {}  # (passed, seen) before the recent ones
-        self._reasons: dict[str, str] = {}  # the last reason for dropping
+        self._reasons: dict[str, tuple[str, str]] = {}  # the last reason for dropping, the text
         self._with_schema = self._off_schema = 0
         self.passed = 0
         self.seen = 0
@@ -51,7 +52,7 @@ class Acceptance:
         self.passed += kept
         if not kept:
             text = settled.generation.text
-            self._reasons[task] = f"{verdict.filter}: {verdict.reason} ({text[:300]!r})"
+            self._reasons[task] = f"{verdict.filter}: {verdict.reason}", text
         if settled.request.schema is not None:
             self._with_schema += 1
             self._off_schema += verdict.filter == "schema"
@@ -77,9 +78,11 @@ class Acceptance:
         floor = max(self._least, FALL * before)
         if share < floor and self.collapsed is None:
             earlier = f" (it was {before:.0%} before)" if before else ""
+            reason, text = self._reasons[task]
+            shown = masked(text, secrets_in(text))[:300]
             self.collapsed = (
                 f"task {task}: {share:.1%} of the last {RECENT} answers passed the filters"
-                f"{earlier}; the last one dropped: {self._reasons[task]}. Paused before more is "
+                f"{earlier}; the last one dropped: {reason} ({shown!r}). Paused before more is "
                 "spent; every answer is stored. Run the same command again to go on all the "
                 "same, or set budget.min_acceptance to 0"
             )

@@ -84,6 +84,12 @@ def looks_back(check: Any) -> bool:
     return bool(getattr(check, "looks_back", False))
 
 
+def unsafe(row: Candidate, filters: list[Filter]) -> bool:
+    """Does it hold what one of the filters would mask? Then it goes into no file of a run."""
+    masking = [check for check in filters if hasattr(check, "mask")]
+    return any(check(row).decision is Decision.DROP for check in masking)
+
+
 def needs_others(check: Filter) -> bool:
     """Does its verdict depend on other rows, or on the answers of another task?"""
     return looks_back(check) or hasattr(check, "gather") or hasattr(check, "load")

@@ -160,4 +160,5 @@ def refusal() -> Filter:
 
 
 def _shown(found: re.Match[str]) -> str:
-    return " ".join(found[0].split())[:60].replace(":", "")
+    # The funnel counts by what stands before the colon.
+    return f"declines: “{' '.join(found[0].split())[:60]}”"

@@ -137,15 +137,18 @@ def _wanted_unit(row: Candidate) -> str | None:
 
 
 def _units_of(text: str, value: str) -> list[str]:
-    """The units that the last sentence with `value` and a unit gives to it."""
+    """The units of `value` where it is stated last, or, bare there, where it was worked out.
+
+    The same number may stand in the story with a unit of its own: "In 4 days, ... The answer is 4."
+    """
+    last = True
     for sentence in reversed(re.split(r"(?<=[.!?])\s+|\n", text)):
-        units = [
-            found
-            for number in numerals.find(sentence)
-            if numbers_equal(number.text, value) and (found := _unit_at(sentence, number))
-        ]
-        if units:
+        equal = [n for n in numerals.find(sentence) if numbers_equal(n.text, value)]
+        if not last:
+            equal = [n for n in equal if re.search(r"=\s*[$€£¥]?$", sentence[: n.start])]
+        if units := [unit for n in equal if (unit := _unit_at(sentence, n))]:
             return units
+        last = last and not equal
     return []
 
 
