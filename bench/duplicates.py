@@ -186,8 +186,12 @@ def near(options: argparse.Namespace, work: Path) -> None:
 
 
 def memory(options: argparse.Namespace, work: Path) -> None:
-    print(f"\nmemory, {options.memory_rows:,} short rows (rows/CPU s: with making the rows)")
-    harness.table(["filter", "bytes a row held", "at the peak", "on disk", "rows/CPU s"])
+    print(
+        f"\nmemory, {options.memory_rows:,} short rows that are much alike (rows/CPU s: with making them)"
+    )
+    harness.table(
+        ["filter", "bytes a row held", "at the peak, with mapped files", "on disk", "rows/CPU s"]
+    )
     for name in ("exact_duplicates", "near_duplicates"):
         more = ["--filter", name, "--rows", options.memory_rows]
         found = run(sys.executable, "memory", *more, timeout=options.timeout)
