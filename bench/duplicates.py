@@ -187,7 +187,7 @@ def near(options: argparse.Namespace, work: Path) -> None:
 
 def memory(options: argparse.Namespace, work: Path) -> None:
     print(
-        f"\nmemory, {options.memory_rows:,} short rows that are much alike (rows/CPU s: with making them)"
+        f"\nmemory, {options.memory_rows:,} short rows, much alike (rows/CPU s: with making them)"
     )
     harness.table(
         ["filter", "bytes a row held", "at the peak, with mapped files", "on disk", "rows/CPU s"]
