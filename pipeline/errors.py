@@ -9,6 +9,8 @@ FAILED = 1
 USER_MISTAKE = 2
 RUN_AGAIN = 75  # EX_TEMPFAIL: stopped by a signal, a budget or a full disk
 
+NAMED = 20  # failed rows that a message names
+
 
 class UserError(Exception):
     """A mistake in a config, a file or a command: one message, exit code 2, no traceback.

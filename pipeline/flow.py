@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline import stopping
 from pipeline.commands import printable
 from pipeline.config import Config, api_key, load_config, save_config
-from pipeline.errors import DONE, FAILED, UserError
+from pipeline.errors import DONE, FAILED, NAMED, UserError
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
-NAMED = 20  # failed rows that a message names
 LOCK_SECONDS = 3.0  # a process that was just killed may take a moment to be gone
 
 

@@ -17,6 +17,7 @@ BENCH = Path(__file__).parent.parent / "bench"
     ("words", "says"),
     [
         ("http_engine.py --seconds 0.2 --rounds 1 --concurrency 16", "| ledger |"),
+        ("long_run.py --rows 400 --every 0.5", "one row more"),
         ("edits.py --rows 200", "| filter | 0 | 0 |"),
         ("ledger_scale.py --engine 300 --ledger 2000", "| restart (index file) |"),
         ("kills.py --rows 2000 --kills 3 --poison 2 --latency 0.2", "after 3 kills: exit code 0;"),

@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -46,6 +45,7 @@ class Estimate(msgspec.Struct):
     input: tuple[float, float, float] = (0.0, 0.0, 0.0)  # tokens: low, expected, high
     output: tuple[float, float, float] = (0.0, 0.0, 0.0)
     seconds: float | None = None  # at the concurrency of the config
+    first: list[Request] = []  # of the first seeds, to be shown
 
 
 def plan(path: Path, overrides: Sequence[str], prompts: int, pilot: int = 0) -> int:
@@ -57,8 +57,11 @@ def plan(path: Path, overrides: Sequence[str], prompts: int, pilot: int = 0) -> 
         for task, teacher in pairs:
             _ask_pilot(config, task, teacher, pilot)
     costs, usage = [0.0, 0.0, 0.0], Usage()
+    shown = max(1, prompts // len(config.tasks))
+    firsts: dict[str, list[Request]] = {}
     for task, teacher in pairs:
-        found = _estimate(config, task, teacher)
+        found = _estimate(config, task, teacher, shown)
+        firsts.setdefault(task.name, found.first)
         _print_task(config, task, teacher, found)
         price = config.all_teachers[teacher].price
         for i in range(3):
@@ -70,7 +73,7 @@ def plan(path: Path, overrides: Sequence[str], prompts: int, pilot: int = 0) -> 
     print(f"tokens: about {usage.input:,} in, {usage.output:,} out\n")
     _print_steps(config)
     for task in config.tasks[:prompts]:
-        _print_prompts(config, task, max(1, prompts // len(config.tasks)))
+        _print_prompts(firsts[task.name])
     return DONE
 
 
@@ -122,7 +125,7 @@ def _ask_pilot(config: Config, task: Task, name: str, pilot: int) -> None:
             progress.close()
 
 
-def _estimate(config: Config, task: Task, name: str) -> Estimate:
+def _estimate(config: Config, task: Task, name: str, shown: int) -> Estimate:
     teacher = config.all_teachers[name]
     ledger, requests = _all(config, task, name)
     found = Estimate()
@@ -130,6 +133,8 @@ def _estimate(config: Config, task: Task, name: str) -> Estimate:
     characters = 0
     for request in requests:
         found.requests += 1
+        if request.sample_index == 0 and len(found.first) < shown:
+            found.first.append(request)
         if not ledger.answered(request.id):
             found.new += 1
             characters += sum(len(m.content) for m in request.messages)
@@ -218,10 +223,8 @@ def _print_steps(config: Config) -> None:
             return
 
 
-def _print_prompts(config: Config, task: Task, n: int) -> None:
-    _, requests = _all(config, task, config.teachers_of(task)[0])
-    firsts = (request for request in requests if request.sample_index == 0)
-    for request in islice(firsts, n):
+def _print_prompts(requests: list[Request]) -> None:
+    for request in requests:
         print(f"\n--- what the teacher is asked ({request.recipe}, {request.prompt.name}) ---")
         for message in request.messages:
             print(f"[{message.role}] {printable(message.content, 1200)}")

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from pipeline.config import Config, Price, Task, Teacher
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import NAMED, Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import grade_of, model_identity, open_model
 from pipeline.models.ask import Spending, ask, cost_of
@@ -60,7 +60,6 @@ from pipeline.stage1_generate.used import RUNS, UsedRow
 from pipeline.stage1_generate.watch import Acceptance, Probe
 from pipeline.steps import Step, StepResult, stamp_of
 
-NAMED = 20  # failed rows that a message names
 MOST_NOTED = 1000  # failed rows that steps.jsonl names
 
 
