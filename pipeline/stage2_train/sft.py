@@ -30,10 +30,12 @@ from pipeline.records import Usage, digest
 from pipeline.stage1_generate.lengths import read_lengths, too_long
 from pipeline.stage1_generate.parquet import dataset_files
 from pipeline.stage2_train.card import model_card
+from pipeline.stage2_train.soft_targets import check_soft_targets, with_soft_targets
 from pipeline.steps import Step, StepResult, stamp_of
 
 
 def step(config: Config, control: Control | None = None) -> Step:
+    soft = config.train.soft_targets
     return Step(
         name="train" if control is None else f"train --control {control}",
         run=config.run_dir,
@@ -42,7 +44,8 @@ def step(config: Config, control: Control | None = None) -> Step:
             "student": identity_of(config.student.model, config.student.revision),
             "sft": config.train.sft,
             "lora": config.train.lora,
-        },
+        }
+        | ({"soft_targets": soft.model_dump(mode="json")} if soft else {}),
         inputs=[dataset_folder(config, control)],
         outputs=[student_folder(config, control)],
         work=lambda: train(config, control),
@@ -133,6 +136,7 @@ def check(config: Config) -> None:
     """Find mistakes in `train:` and `student:` before the teacher is paid for anything."""
     train_arguments(config, config.run_dir / "4_student.partial")
     lora_config(config)
+    check_soft_targets(config)
     checkpoint = local_checkpoint(
         config.student.model, config.student.revision, config.student.serving
     )
@@ -220,7 +224,7 @@ def _trainer(config: Config, dataset: Path, partial: Path) -> Any:
     datasets.disable_progress_bars()  # Watch prints what a log file can hold
     # The run folder's own cache: nothing stale from another run's files of the same name.
     data = datasets.load_dataset("parquet", data_files=files, cache_dir=str(partial / "cache"))
-    rows = weighted(data["train"]).select_columns(["prompt", "completion"])
+    rows = weighted(data["train"])
     arguments = train_arguments(config, partial)
     validation = None
     if "validation" in data:
@@ -259,7 +263,16 @@ def _trainer(config: Config, dataset: Path, partial: Path) -> Any:
                 control.should_save = control.should_training_stop = True
 
     arguments.disable_tqdm = True
-    trainer = SFTTrainer(
+    kind, more = SFTTrainer, {}
+    if (soft := config.train.soft_targets) is not None:
+        from pipeline.stage2_train.soft_trainer import SoftTrainer
+
+        rows = with_soft_targets(config, rows, tokenizer, arguments.max_length)
+        kind, more = SoftTrainer, {"soft": soft}
+    else:
+        rows = rows.select_columns(["prompt", "completion"])
+    trainer = kind(
+        **more,
         model=model,
         args=arguments,
         train_dataset=rows,
