@@ -72,7 +72,15 @@ def sorted_out(found: Iterator[Any]) -> tuple[list[str], dict[str, str]]:
         ("Task 9: Write a poem.\nTask 10: Name a river.", ["Write a poem.", "Name a river."]),
         ('1. "Write a poem."\n2. **Name a river.**', ["Write a poem.", "Name a river."]),
         ("- Write a poem.\n- Name a river.", ["Write a poem.", "Name a river."]),
-        ("Write a poem.\nName a river.", ["Write a poem.", "Name a river."]),
+        # Without a list it is talk, which SmolLM2-135M is fond of.
+        ("Here's a revised version:\n\nYou're a helpful assistant.", []),
+        # Answered at once, on the next line or below.
+        (
+            "1. How do I boil an egg?\n\nPut it in water.\n\n2. What is heat?\nHeat is energy.",
+            ["How do I boil an egg?", "What is heat?"],
+        ),
+        ("1. Sort these words:\n\nfig, ash", ["Sort these words:\n\nfig, ash"]),
+        ('1. Is this good or bad?\n"I like it."', ['Is this good or bad?\n"I like it."']),
         (
             "1. Sort these words:\n   - fig\n   - ash\n2. Name a river.",
             ["Sort these words:\n   - fig\n   - ash", "Name a river."],
@@ -96,6 +104,7 @@ def test_a_list_is_read_in_the_forms_that_teachers_use(text: str, items: list[st
         "Sure! Here is the new instruction:\n\nName a river.",
         "Certainly! Here's a harder version of the problem: Name a river.",
         "New Problem:\n\nName a river.",
+        "Name a river.\n\nExplanation: it asks for one name alone.",
     ],
 )
 def test_the_one_instruction_is_freed_of_what_introduces_it(text: str) -> None:
@@ -245,6 +254,8 @@ def test_instances_are_read(classification: bool, text: str, found: list[tuple[s
         ),
         ("I'm sorry, but I cannot make this any harder.", "a refusal"),
         ("Rivers?", "under 4 words"),
+        ("I'm ready to assist you, and my purpose is to help.", "speaks as an assistant"),
+        ("Here is what you should do with the rivers:", "announces something"),
     ],
 )
 def test_evolve_eliminates_by_the_papers_rules(text: str, reason: str | None) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
 from pipeline.errors import RunFatal, UserError
 from pipeline.models.vllm_engine import VLLMModel, VLLMServing
 from pipeline.records import (
+    OPEN_USER,
     ErrorKind,
     Finish,
     Generation,
@@ -99,6 +101,21 @@ def test_greedy_answers_are_those_of_transformers(model: VLLMModel, folder: Path
         assert got.text == tokenizer.decode(new, skip_special_tokens=True)
         assert got.usage.input == prompt["input_ids"].shape[1]
         assert got.finish is (Finish.LENGTH if len(new) == 12 else Finish.STOP)
+
+
+def test_the_engine_goes_on_with_the_users_turn(model: VLLMModel, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    opened = msgspec.structs.replace(row("Tell"), messages=(Message(OPEN_USER, "Tell"),))
+    (got,) = ask(model, opened)
+    prompt = tokenizer("<|im_start|>user\nTell", add_special_tokens=False, return_tensors="pt")
+    out = reference.generate(**prompt, max_new_tokens=12, do_sample=False)
+    new = out[0, prompt["input_ids"].shape[1] :]
+    assert got.text == tokenizer.decode(new, skip_special_tokens=True)
+    assert got.usage.input == prompt["input_ids"].shape[1]
 
 
 def test_a_sampled_row_is_repeatable_and_samples_differ(model: VLLMModel) -> None:

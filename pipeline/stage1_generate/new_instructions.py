@@ -46,6 +46,18 @@ _TITLE = re.compile(
     r"[#*_ \t]*[:：][#*_\s]*",
     re.I,
 )
+_AFTERWORD = re.compile(
+    r"\n\s*[#*_]*(?:explanation|note|reason|解释|说明|注)[*_ ]*[:：].*", re.I | re.S
+)
+# A teacher that loses its place speaks as what it is.
+_ASSISTANT = re.compile(
+    r"(?:sure|certainly|of course|absolutely)[,!. ]|.{0,40}\bas an ai\b|"
+    r".{0,60}\bi(?:'m| am) (?:sorry|(?:happy|here|glad|ready) to (?:help|assist))|"
+    r".{0,30}\b(?:helpful|ai) (?:ai )?assistant (?:named|called)|"
+    r"how (?:can|may) i (?:help|assist) you|"
+    r"(?:当然|好的)[，,！!]|.{0,20}作为(?:一个|一名)?(?:AI|人工智能)",
+    re.I | re.S,
+)
 _QUOTES = {'"': '"', "“": "”", "'": "'", "「": "」", "`": "`", "**": "**", "*": "*"}
 SHINGLE = 3  # characters
 _FIRST_SURROGATE, _AFTER_SURROGATES = 0xD800, 0xE000
@@ -156,27 +168,34 @@ def alike(left: str, right: str) -> float:
 
 
 def listed(text: str) -> list[str]:
-    """The items of a list in an answer: numbered, else with bullets, else its lines.
+    """The items of a numbered list in an answer, else of one with bullets; none without a list.
 
-    What stands before the first item, and a paragraph after a blank line that is no item, is the
-    teacher's talk about the list.
+    Plain lines are no items: of a teacher that makes no list they are mostly talk about the task.
     """
     marker = next((m for m in (_NUMBER, _BULLET) if m.search(text)), None)
     if marker is None:
-        return [item for line in text.splitlines() if (item := unwrapped(line))]
+        return []
     starts = [(m.start(), m.end()) for m in marker.finditer(text)]
     ends = [start for start, _ in starts[1:]] + [len(text)]
     pieces = [text[begin:end] for (_, begin), end in zip(starts, ends, strict=True)]
-    if len(pieces) > 1 or "\n\n" in pieces[-1].strip():
-        pieces[-1] = pieces[-1].strip().split("\n\n")[0]
-    return [item for piece in pieces if (item := unwrapped(piece))]
+    return [item for piece in pieces if (item := unwrapped(_asked(piece)))]
+
+
+def _asked(piece: str) -> str:
+    """An item without its answer, which some teachers put below it at once."""
+    first, _, rest = piece.strip().partition("\n\n")
+    if rest and not first.rstrip().endswith((":", "：")):
+        piece = first
+    line, _, below = piece.strip().partition("\n")
+    answered = line.rstrip().endswith(("?", "？")) and below[:1].isalnum()
+    return line if answered else piece
 
 
 def single(text: str) -> str:
     """The one instruction that an answer holds, without what introduces it."""
     for lead in (_SURE, _HERE, _TITLE):
         text = lead.sub("", text.strip(), count=1)
-    return unwrapped(text)
+    return unwrapped(_AFTERWORD.sub("", text))
 
 
 def unwrapped(text: str) -> str:
@@ -199,6 +218,13 @@ def size_fault(text: str, fewest_words: int, most_words: int) -> str | None:
     if size < fewest_words:
         return f"under {fewest_words} words"
     return f"over {most_words} words" if size > most_words else None
+
+
+def speaker_fault(text: str) -> str | None:
+    """Does the teacher speak of itself, or announce something, instead of asking? Else None."""
+    if _ASSISTANT.match(text.strip()):
+        return "speaks as an assistant"
+    return "announces something" if text.rstrip().endswith((":", "：")) else None
 
 
 def form_fault(text: str, blacklist: Sequence[str]) -> str | None:

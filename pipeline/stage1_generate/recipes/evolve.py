@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 from pipeline.prompts import Prompt, render
 from pipeline.records import Generation, Grade, Message, Request, Seed, digest
 from pipeline.stage1_generate.curate.substance import apologises
-from pipeline.stage1_generate.new_instructions import alike, single, size_fault
+from pipeline.stage1_generate.new_instructions import alike, single, size_fault, speaker_fault
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
@@ -75,8 +75,8 @@ def harvest(
             fault = "no information gained"
         if fault is None and _META.search(text) and not _META.search(before):
             fault = "speaks of the rewriting"
-        if fault is None and apologises(text):
-            fault = "a refusal"
+        if fault is None:
+            fault = "a refusal" if apologises(text) else speaker_fault(text)
         if fault is None and text in seen:
             fault = "there already"
         if fault is not None:

@@ -13,27 +13,17 @@ task (`language`, `repetition`) look at the same text. Student sees: nothing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from pipeline.prompts import Prompt, render
 from pipeline.records import OPEN_USER, Generation, Grade, Message, Request, Seed
-from pipeline.stage1_generate.new_instructions import pool_of, size_fault
+from pipeline.stage1_generate.new_instructions import pool_of, size_fault, speaker_fault
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
 TEACHES = False
 OPEN_TURN = True  # it needs the prompt's template in hand
-
-# A teacher that was not trained on users' turns goes on as the assistant.
-_ASSISTANT = re.compile(
-    r"(?:sure|certainly|of course|absolutely)[,!. ]|.{0,40}\bas an ai\b|"
-    r"(?:i'm|i am) (?:sorry|happy to help|here to help|glad to help)|"
-    r"how (?:can|may) i (?:help|assist) you|"
-    r"(?:当然|好的)[，,！!]|.{0,20}作为(?:一个|一名)?(?:AI|人工智能)",
-    re.I | re.S,
-)
 
 example = response.example
 
@@ -54,9 +44,7 @@ def harvest(
     pool = pool_of(novelty, (), most_alike)
     for seed, request, generation in answers:
         text = (request.messages[-1].content + generation.text).strip()
-        fault = size_fault(text, fewest_words, most_words)
-        if fault is None and _ASSISTANT.match(text):
-            fault = "speaks as an assistant"
+        fault = size_fault(text, fewest_words, most_words) or speaker_fault(text)
         if fault is None and (near := pool.closest(text)):
             fault = "too close to another"
             text += f" [{near[0]} to: {near[1]}]"

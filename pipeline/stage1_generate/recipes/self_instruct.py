@@ -24,7 +24,13 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.prompts import Prompt, render
 from pipeline.records import Generation, Grade, Message, Request, Seed
-from pipeline.stage1_generate.new_instructions import form_fault, listed, pool_of, size_fault
+from pipeline.stage1_generate.new_instructions import (
+    form_fault,
+    listed,
+    pool_of,
+    size_fault,
+    speaker_fault,
+)
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
@@ -98,8 +104,15 @@ def harvest(
 ) -> Iterator[dict[str, Any] | Lost]:
     pool = pool_of(novelty, (text for seed in seeds for text in seed.fields["pool"]), most_alike)
     for _, request, generation in answers:
-        for place, text in enumerate(listed(generation.text)):
-            fault = size_fault(text, fewest_words, most_words) or form_fault(text, blacklist)
+        items = listed(generation.text)
+        if not items:
+            yield Lost("no list", generation.text)
+        for place, text in enumerate(items):
+            fault = (
+                size_fault(text, fewest_words, most_words)
+                or form_fault(text, blacklist)
+                or speaker_fault(text)
+            )
             if fault is None and (near := pool.closest(text)):
                 fault = "too close to another"
                 text += f" [{near[0]} to: {near[1]}]"
