@@ -11,8 +11,9 @@ ordinary run; the next one's config has the last student among its `teachers` an
 
 Asked: once for each failed problem, for a new one of the same field and kind, of similar length and
 difficulty. Kept: problems with ROUGE-L under `most_alike` to every seed and to those taken before,
-of a third to three times the seed's length. Student sees: nothing; what it learns are the answers.
-Curation drops what overlaps with the evaluation, and so is never bred from either.
+of a third to three times the seed's length, that ask something where the seed does. Student sees:
+nothing; what it learns are the answers. What overlaps with the evaluation is never bred from, and
+curation drops it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from pipeline.prompts import Prompt, render
 from pipeline.records import Generation, Grade, Message, Request, Seed
 from pipeline.stage1_generate.curate.validity import words
-from pipeline.stage1_generate.new_instructions import pool_of, single
+from pipeline.stage1_generate.new_instructions import pool_of, single, speaker_fault
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
@@ -38,6 +39,10 @@ _SOLVED = re.compile(
 )
 
 example = response.example
+
+
+def _asks(text: str) -> bool:
+    return text.rstrip().endswith(("?", "？"))
 
 
 def arrange(seeds: Iterator[Seed]) -> Iterator[Seed]:
@@ -65,10 +70,12 @@ def harvest(
     for seed, request, generation in answers:
         text = _SOLVED.sub("", single(generation.text)).strip()
         size, wanted = len(words(text)), len(words(str(seed.fields["question"])))
-        fault = None
-        if not wanted <= 3 * size <= 9 * wanted:
+        fault = speaker_fault(text)
+        if fault is None and _asks(str(seed.fields["question"])) and not _asks(text):
+            fault = "asks nothing"
+        if fault is None and not wanted <= 3 * size <= 9 * wanted:
             fault = "much shorter or longer than its seed"
-        elif near := pool.closest(text):
+        if fault is None and (near := pool.closest(text)):
             fault = "too close to another"
             text += f" [{near[0]} to: {near[1]}]"
         if fault is not None:
