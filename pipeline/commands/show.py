@@ -10,7 +10,7 @@ from pipeline.commands import printable, run_config, run_folder
 from pipeline.commands.trace import trace
 from pipeline.errors import DONE, UserError
 from pipeline.records import Answer, Example, Message, read_jsonl
-from pipeline.stage1_generate.curate.run import Dropped
+from pipeline.stage1_generate.curate.funnel import Dropped
 from pipeline.stage3_evaluate.evaluate import saved_answers
 
 

@@ -14,7 +14,7 @@ from pipeline.errors import DONE, FAILED
 from pipeline.ledger import Damage, Ledger, decode_line, ledger_folder, repair, scan
 from pipeline.models import model_identity
 from pipeline.records import Example, Finish, Seed, read_jsonl, request_id
-from pipeline.stage1_generate.curate.run import Dropped
+from pipeline.stage1_generate.curate.funnel import Dropped
 from pipeline.stage1_generate.dataset import read_mixture
 from pipeline.stage1_generate.recipes import teaches
 from pipeline.stage1_generate.used import RUNS, UsedRow

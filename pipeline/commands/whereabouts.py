@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline.errors import UserError
 from pipeline.records import Example, Message, read_jsonl
-from pipeline.stage1_generate.curate.run import Dropped
+from pipeline.stage1_generate.curate.funnel import Dropped
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from pipeline.stage1_generate.parquet import dataset_files, write_split
 from pipeline.stage1_generate.split import Split
 
 if TYPE_CHECKING:
-    from pipeline.stage1_generate.curate.run import Funnel
+    from pipeline.stage1_generate.curate.funnel import Funnel
 
 __all__ = ["MixtureReport", "dataset_files", "read_mixture", "split_of", "write_dataset"]
 

@@ -17,7 +17,7 @@ from pipeline.stage1_generate.parquet import dataset_files
 from pipeline.steps import stamp_of
 
 if TYPE_CHECKING:
-    from pipeline.stage1_generate.curate.run import Funnel
+    from pipeline.stage1_generate.curate.funnel import Funnel
     from pipeline.stage1_generate.dataset import MixtureReport
 
 BAR = 40  # characters of the histogram's longest line

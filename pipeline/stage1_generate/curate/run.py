@@ -6,7 +6,6 @@ Writes 2_kept.jsonl, 2_dropped.jsonl (with filter, reason, score), 2_funnel.json
 from __future__ import annotations
 
 import os
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,18 @@ import msgspec
 from pipeline import stopping
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.models.ask import cost_of
 from pipeline.models.locate import identity_of
 from pipeline.prompts import load_prompt
-from pipeline.records import Decision, Finish, read_jsonl
-from pipeline.stage1_generate.curate import Filter, filter_kinds
-from pipeline.stage1_generate.curate.against import Overlap, contamination_filter, overlap
+from pipeline.records import Decision, read_jsonl
+from pipeline.stage1_generate.curate import Filter
+from pipeline.stage1_generate.curate.against import contamination_filter
+from pipeline.stage1_generate.curate.funnel import Counting, Funnel, dropped
 from pipeline.stage1_generate.curate.judge import (
-    Judged,
-    Stage,
     common_filters,
     filters_of,
     judged,
-    looks_back,
     task_filters,
 )
-from pipeline.stage1_generate.curate.judgement import Agreement, Judge
 from pipeline.stage1_generate.curate.label_quality import Measuring
 from pipeline.stage1_generate.dataset import write_dataset
 from pipeline.stage1_generate.recipes import recipe_identity, teaches
@@ -49,43 +44,6 @@ from pipeline.steps import Step, StepResult
 # 5: near copies of evaluation items, and copies with other numbers or names, are contamination;
 # words that many items share are none.
 CURATION_VERSION = 5
-HITS_SHOWN = 50  # rows that 2_funnel.json shows beside the item they overlap with
-
-
-class Dropped(msgspec.Struct, frozen=True):
-    """A line of 2_dropped.jsonl."""
-
-    request_id: str
-    task: str
-    seed_id: str
-    filter: str
-    reason: str
-    score: float | None
-    text: str
-
-
-class Yield(msgspec.Struct):
-    """What a task's answers came to, and what they took: tokens in and out, USD."""
-
-    asked: int = 0
-    answered: int = 0
-    kept: int = 0
-    tokens: int = 0
-    usd: float = 0.0
-    alone: int = 0  # of a pool's teacher: seeds of which only its answers were kept
-
-
-class Funnel(msgspec.Struct):
-    """2_funnel.json: how many rows each filter saw and dropped, and why."""
-
-    asked: int
-    answered: int
-    stages: list[Stage]
-    kept: int
-    by_task: dict[str, Yield]
-    by_teacher: dict[str, Yield] = {}
-    judges: dict[str, Agreement] = {}  # by the judging task
-    contamination: list[Overlap] = []  # the first HITS_SHOWN
 
 
 def step(config: Config) -> Step:
@@ -149,53 +107,30 @@ def _student(config: Config) -> dict[str, Any]:
 def curate(config: Config) -> StepResult:
     against = contamination_filter(config)
     filters = all_filters(config, against)
-    funnel = _empty_funnel(config, against is not None)
-    stages = {stage.filter: stage for stage in funnel.stages}
+    counting = Counting(config, filters, against)
     quality = measured(config)
     run = config.run_dir
     encoder = msgspec.json.Encoder()
-    covered: dict[tuple[str, str], str] = {}  # seeds of pools: the only teacher so far, or ""
     with (
         _replacing(run / "2_kept.jsonl") as kept_file,
         _replacing(run / "2_dropped.jsonl") as dropped_file,
     ):
-        for found in judged(partial(candidates, config), filters, stages):
+        for found in judged(partial(candidates, config), filters, counting.stages):
             stopping.raise_if_requested()
-            _count(config, funnel, found)
-            if found.task.teachers and found.verdict.decision is Decision.KEEP:
-                seed, teacher = (found.task.name, found.row.seed.id), found.row.teacher
-                covered[seed] = teacher if covered.get(seed, teacher) == teacher else ""
+            counting.add(found)
             if found.task.name in quality:
-                was_kept = found.verdict.decision is Decision.KEEP
-                quality[found.task.name].add(found.row, was_kept)
+                kept = found.verdict.decision is Decision.KEEP
+                quality[found.task.name].add(found.row, kept)
             if found.verdict.decision is Decision.DROP:
-                checks = filters[found.task.name]
-                dropped_file.write(encoder.encode(_dropped(found, checks)) + b"\n")
-                if len(funnel.contamination) < HITS_SHOWN:
-                    shown = overlap(against, found.task, found.row, found.verdict)
-                    funnel.contamination += [
-                        msgspec.structs.replace(o, span=_masked(o.span, checks)) for o in shown
-                    ]
-            elif teaches(found.task):
-                funnel.kept += 1
-                for example in found.row.examples:
-                    meta = example.meta | found.scores
-                    row = msgspec.structs.replace(example, meta=meta)
-                    kept_file.write(encoder.encode(row) + b"\n")
+                line = dropped(found, filters[found.task.name])
+                dropped_file.write(encoder.encode(line) + b"\n")
+                continue
+            for example in found.row.examples if teaches(found.task) else ():
+                row = msgspec.structs.replace(example, meta=example.meta | found.scores)
+                kept_file.write(encoder.encode(row) + b"\n")
+    funnel = counting.result()
     if not funnel.kept:
-        worst = max(funnel.stages, key=lambda s: s.dropped)
-        raise UserError(
-            f"no answer of {funnel.asked} passed the filters; {worst.filter} dropped "
-            f"{worst.dropped} ({', '.join(worst.reasons)}). `distill show {config.name}` prints "
-            "dropped rows; loosen the filter or change the teacher's prompt"
-        )
-    for teacher in covered.values():
-        if teacher:
-            funnel.by_teacher[teacher].alone += 1
-    for checks in filters.values():
-        for check in checks:
-            if isinstance(check, Judge):
-                funnel.judges[check.by] = check.agreement
+        _refuse_nothing(config, funnel)
     if quality:
         with _replacing(run / "2_label_quality.json") as file:
             tables = [table for one in quality.values() if (table := one.result())]
@@ -204,6 +139,15 @@ def curate(config: Config) -> StepResult:
         file.write(msgspec.json.format(encoder.encode(funnel), indent=2))
     write_dataset(config, funnel)
     return StepResult(counts={"answers": funnel.asked, "kept": funnel.kept})
+
+
+def _refuse_nothing(config: Config, funnel: Funnel) -> None:
+    worst = max(funnel.stages, key=lambda s: s.dropped)
+    raise UserError(
+        f"no answer of {funnel.asked} passed the filters; {worst.filter} dropped "
+        f"{worst.dropped} ({', '.join(worst.reasons)}). `distill show {config.name}` prints "
+        "dropped rows; loosen the filter or change the teacher's prompt"
+    )
 
 
 def all_filters(config: Config, against: Filter | None) -> dict[str, list[Filter]]:
@@ -235,50 +179,6 @@ def measured(config: Config) -> dict[str, Measuring]:
         elif "vote" in filters and kind != "json":
             found[task.name] = Measuring(task.name, labels=False, kind=kind)
     return found
-
-
-def _count(config: Config, funnel: Funnel, found: Judged) -> None:
-    row = found.row
-    answered = row.generation.finish is not Finish.ERROR
-    kept = found.verdict.decision is Decision.KEEP
-    funnel.asked += 1
-    funnel.answered += answered
-    usage = row.generation.usage
-    cost = cost_of(usage, config.all_teachers[row.teacher].price)
-    for counts in (funnel.by_task[found.task.name], funnel.by_teacher[row.teacher]):
-        counts.asked += 1
-        counts.answered += answered
-        counts.tokens += usage.input + usage.output
-        counts.usd += cost
-        counts.kept += kept
-
-
-def _empty_funnel(config: Config, contaminated: bool) -> Funnel:
-    names = [name for entry in config.curate.filters for name in entry]
-    names += [name for task in config.tasks for name, _ in task_filters(task)]
-    names += ["contamination"] if contaminated else []
-    # As filters_of orders them; contamination has no entry of its own.
-    kinds = filter_kinds()
-    ordered = sorted(Counter(names), key=lambda name: looks_back(kinds.get(name)))
-    stages = [Stage(name, reasons={}) for name in ordered]
-    by_task = {t.name: Yield() for t in config.tasks}
-    by_teacher = {name: Yield() for task in config.tasks for name in config.teachers_of(task)}
-    return Funnel(0, 0, stages, 0, by_task, by_teacher)
-
-
-def _dropped(found: Judged, filters: list[Filter]) -> Dropped:
-    """The line of 2_dropped.jsonl; what a filter that masks has found reaches no file."""
-    row, verdict = found.row, found.verdict
-    text, reason = (_masked(t, filters) for t in (row.generation.text, verdict.reason))
-    return Dropped(
-        row.request.id, found.task.name, row.seed.id, verdict.filter, reason, verdict.score, text
-    )
-
-
-def _masked(text: str, filters: list[Filter]) -> str:
-    for mask in (check.mask for check in filters if hasattr(check, "mask")):
-        text = mask(text)
-    return text
 
 
 class _replacing:
