@@ -8,7 +8,8 @@
    is used, and the share of 429 after the first 30 s.
 
 A request that hangs is cut after 1 s. The last rows of a job that hang or must wait cost some
-seconds whatever its size, so the ratio of a short job is worse. Every answer is made durable. The server runs on core 0, the client on another.
+seconds whatever its size, so the ratio of a short job is worse. Every answer is made durable. The
+server runs on core 0, the client on another.
 """
 
 from __future__ import annotations

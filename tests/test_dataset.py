@@ -12,8 +12,8 @@ from pipeline.config import Config, load_config
 from pipeline.config_file import load_yaml
 from pipeline.errors import UserError
 from pipeline.records import Example, Message, Seed, digest, write_jsonl
-from pipeline.stage1_generate.curate.judge import Stage
 from pipeline.stage1_generate.curate.funnel import Funnel, Yield
+from pipeline.stage1_generate.curate.judge import Stage
 from pipeline.stage1_generate.dataset import read_mixture, write_dataset
 from pipeline.stage1_generate.lengths import read_lengths
 from tests.project import Project

@@ -11,6 +11,7 @@ from pipeline.models.ask import cost_of
 from pipeline.records import Decision, Finish
 from pipeline.stage1_generate.curate import Filter, filter_kinds
 from pipeline.stage1_generate.curate.against import Overlap, overlap
+from pipeline.stage1_generate.curate.contamination import Contamination
 from pipeline.stage1_generate.curate.judge import Judged, Stage, looks_back, task_filters
 from pipeline.stage1_generate.curate.judgement import Agreement, Judge
 from pipeline.stage1_generate.recipes import teaches
@@ -58,7 +59,7 @@ class Counting:
     """Counts every judged row; `stages` takes what each filter saw."""
 
     def __init__(
-        self, config: Config, filters: dict[str, list[Filter]], against: Filter | None
+        self, config: Config, filters: dict[str, list[Filter]], against: Contamination | None
     ) -> None:
         self._config, self._filters, self._against = config, filters, against
         self._funnel = _empty_funnel(config, against is not None)
