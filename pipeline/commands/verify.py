@@ -124,8 +124,9 @@ def _check_generated(run: Path, problems: list[str]) -> list[UsedRow] | None:
     lacking: list[str] = []
     unknown: list[str] = []
     for row in used or []:
-        ledger = ledgers.setdefault(row.model, Ledger(RUNS, row.model))
-        if ledger.get(row.request_id) is None:
+        if row.model not in ledgers:
+            ledgers[row.model] = Ledger(RUNS, row.model)
+        if ledgers[row.model].get(row.request_id) is None:
             lacking.append(f"1_generations.jsonl: the ledger lacks {row.request_id}")
         if known is not None and (row.task, row.seed_id) not in known:
             unknown.append(f"1_generations.jsonl: unknown seed {row.seed_id}")
