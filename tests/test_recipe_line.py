@@ -118,7 +118,7 @@ def test_both_views_of_an_answer_are_rows_whose_weights_share_the_loss(project: 
         student_prompt="view.yaml",
         options={"alpha": 0.25},
         filters=[{"answer": {}}],
-        weight=2.0,
+        weight=1.0,
     )
     project.edit(tasks=[task])
     assert project.call("generate", "config.yaml").returncode == 0

@@ -114,8 +114,8 @@ def test_a_share_that_is_none_is_refused(tmp_path: Path, share: Any) -> None:
 def test_an_answer_gives_a_label_row_and_a_rationale_row(tmp_path: Path) -> None:
     showing = prompt(tmp_path, "[{{ view }}] {{ question }}")
     rationale, answer = step_by_step.rows(seed(), said(RATIONALE), showing, alpha=0.3)
-    assert (rationale.view, shown(rationale), rationale.weight) == ("rationale", RATIONALE, 0.7)
-    assert (answer.view, shown(answer), answer.weight) == ("label", "5", 0.3)
+    assert (rationale.view, shown(rationale), rationale.weight) == ("rationale", RATIONALE, 1.4)
+    assert (answer.view, shown(answer), answer.weight) == ("label", "5", 0.6)
     assert answer.prompt[-1].content.startswith("[label] How many")
     assert rationale.prompt[-1].content.startswith("[rationale] How many")
 

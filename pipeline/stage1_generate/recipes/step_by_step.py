@@ -4,8 +4,8 @@ Source: Distilling step-by-step (2305.02301): L = alpha * L_label + (1 - alpha) 
 alpha 0.5. Grade B0.
 Asked: the question, with a request to reason or with worked examples. Kept: what passes the
 filters (`answer` where there is a reference, `vote` where there is none). Student sees two rows for
-an answer: view "label" -> the answer alone, of weight alpha; view "rationale" -> the reasoning,
-of weight 1 - alpha. The student prompt tells them apart by `{{ view }}` (student/step_by_step.yaml:
+an answer: view "label" -> the answer alone, of weight 2 alpha; view "rationale" -> the reasoning,
+of weight 2 (1 - alpha): twice the paper's, so that at 0.5 every row counts as one. The student prompt tells them apart by `{{ view }}` (student/step_by_step.yaml:
 "[label] ..." and "[rationale] ..."). Tested with "[label] ...", the student spends no token on
 reasoning; with "[rationale] ...", it reasons.
 
@@ -55,7 +55,7 @@ def rows(
     rationale = Row(
         render(showing, seed.fields | {"view": "rationale"}),
         (Message("assistant", shown),),
-        1 - alpha,
+        2 * (1 - alpha),
         "rationale",
     )
     value = stated_answer(seed, generation)
@@ -64,7 +64,7 @@ def rows(
     label = Row(
         render(showing, seed.fields | {"view": "label"}),
         (Message("assistant", value),),
-        alpha,
+        2 * alpha,
         "label",
     )
     return [rationale, label]
