@@ -97,6 +97,7 @@ def edit_for_round_2(project: Project) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_second_round_asks_for_more_of_what_the_first_student_failed_at(
     project: Project,
 ) -> None:
