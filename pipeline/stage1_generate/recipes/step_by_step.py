@@ -5,9 +5,10 @@ alpha 0.5. Grade B0.
 Asked: the question, with a request to reason or with worked examples. Kept: what passes the
 filters (`answer` where there is a reference, `vote` where there is none). Student sees two rows for
 an answer: view "label" -> the answer alone, of weight 2 alpha; view "rationale" -> the reasoning,
-of weight 2 (1 - alpha): twice the paper's, so that at 0.5 every row counts as one. The student prompt tells them apart by `{{ view }}` (student/step_by_step.yaml:
-"[label] ..." and "[rationale] ..."). Tested with "[label] ...", the student spends no token on
-reasoning; with "[rationale] ...", it reasons.
+of weight 2 (1 - alpha): twice the paper's, so that at 0.5 every row counts as one. The student
+prompt tells them apart by `{{ view }}` (student/step_by_step.yaml: "[label] ..." and
+"[rationale] ..."). Tested with "[label] ...", the student spends no token on reasoning; with
+"[rationale] ...", it reasons.
 
 The paper's rationale ends before the answer; here it keeps its closing statement, so that the
 reasoning view can be scored too. `closing: false` takes it off.
