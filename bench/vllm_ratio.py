@@ -57,6 +57,9 @@ def ours(options: argparse.Namespace, source: str, engine: dict[str, Any]) -> tu
 
 
 def bare(options: argparse.Namespace, source: str, engine: dict[str, Any]) -> tuple[int, float]:
+    from pipeline.models.vllm_engine import quiet_environment
+
+    quiet_environment()  # as ours: on a CPU vLLM would else take half of the memory for its cache
     from vllm import LLM, SamplingParams
 
     llm = LLM(model=source, enable_prefix_caching=True, **engine)
