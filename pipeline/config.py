@@ -30,6 +30,7 @@ from pipeline.config_models import (
     unknown_key,
 )
 from pipeline.config_tasks import Accept, FilterList, Seeds, SeedSource, Task
+from pipeline.config_train import SoftTargets, Train
 from pipeline.errors import UserError
 from pipeline.records import Sampling
 
@@ -79,32 +80,6 @@ class Curate(Strict):
     mixture: Mixture | None = None
     controls: list[Control] = []
     dataset: DatasetFiles = DatasetFiles()
-
-
-class SoftTargets(Strict):
-    """The teacher's top-k probabilities as targets (pipeline/stage2_train/soft_loss.py)."""
-
-    weight: float = Field(0.5, ge=0, le=1)  # lambda: 0 is plain SFT, 1 the teacher's alone
-    temperature: float = Field(1.0, gt=0)
-    support: Literal["topk_tail", "topk_renormalised"] = "topk_tail"
-    top_k: int = Field(20, ge=1)
-    min_coverage: float = Field(0.9, ge=0, le=1)  # of the tokens; below it the run is refused
-
-    @model_validator(mode="after")
-    def _temperature_can_be_had(self) -> SoftTargets:
-        if self.temperature != 1 and self.support == "topk_tail":
-            raise ValueError(
-                f"temperature {self.temperature:g} cannot be had from top-k log-probabilities at 1 "
-                "(it needs the sum over the whole vocabulary); take temperature 1, or the "
-                "approximation `support: topk_renormalised`"
-            )
-        return self
-
-
-class Train(Strict):
-    sft: dict[str, Any] = {}  # any field of TRL's SFTConfig
-    lora: dict[str, Any] | None = None  # any field of peft's LoraConfig
-    soft_targets: SoftTargets | None = None
 
 
 class InContextItems(Strict):
@@ -225,6 +200,16 @@ class Config(Strict):
                     f"tasks.{task.name}.seeds.from: {source!r} is not a task before this one; "
                     f"allowed: {', '.join(names[:number]) or 'none, it is the first'}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Config:
+        names = [t.name for t in self.tasks]
+        for number, stage in enumerate(self.train.stages):
+            for name in stage.tasks or ():
+                if name not in names:
+                    place = f"train.stages.{number}.tasks"
+                    raise ValueError(f"{place}: {unknown_key(name, names)}")
         return self
 
     @model_validator(mode="after")

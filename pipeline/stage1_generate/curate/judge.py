@@ -207,6 +207,7 @@ def _example(task: Task, seed: Seed, request: Request, teacher: str, row: Row) -
         "view": row.view,
         "seed_id": seed.id,
         "sample_index": request.sample_index,
+        "temperature": request.sampling.temperature,
         "teacher": teacher,
         "model": request.model,
         "characters": sum(len(m.content) for m in row.completion),

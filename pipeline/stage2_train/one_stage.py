@@ -1,0 +1,215 @@
+"""One stage of training: the trainer, its watch, and what happens when it cannot go on."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import stopping
+from pipeline.config import Config
+from pipeline.config_train import Stage
+from pipeline.errors import RunFatal, Stopped, UserError
+from pipeline.stage1_generate.parquet import dataset_files
+from pipeline.stage2_train.care import apply_smaller_batch, is_out_of_memory, shrink
+from pipeline.stage2_train.checkpoints import last_complete_checkpoint
+from pipeline.stage2_train.ranks import processes, rank, wait_for_all
+from pipeline.stage2_train.settings import lora_config, sft_arguments
+from pipeline.stage2_train.soft_targets import with_soft_targets
+from pipeline.stage2_train.stages import stage_files, stage_rows
+from pipeline.stage2_train.student import open_student
+
+LOG = "log.jsonl"  # written last: a stage that has one is done
+STUDENT = "student"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage is done with. `before` is the student it begins with; None: the config's."""
+
+    config: Config
+    stage: Stage
+    place: str  # of the stage in the config, for messages
+    dataset: Path
+    folder: Path
+    before: str | None
+
+
+def train_stage(work: Work) -> dict[str, Any]:
+    """Leaves `student/` and `log.jsonl` in the folder; returns the notes for steps.jsonl.
+
+    Raises `Stopped` at a saved checkpoint, `RunFatal` where the loss is no number any more.
+    """
+    work.folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            return _attempt(work)
+        except (RuntimeError, MemoryError) as error:
+            # Several processes would have to agree on it; a new start with smaller ones is simpler.
+            if not is_out_of_memory(error) or processes() > 1:
+                raise
+            shrink(work.folder, _arguments(work, validates=False), error)
+        _free_memory()  # not above: the error's traceback holds the tensors
+
+
+def _attempt(work: Work) -> dict[str, Any]:
+    folder = work.folder
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parent / "logs" / folder.name)
+    trainer, watch = _trainer(work)
+    checkpoint = last_complete_checkpoint(folder)
+    if checkpoint and rank() == 0:
+        print(f"training goes on from {checkpoint.name}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watch.diverged:
+        raise RunFatal(_diverged(watch.diverged, folder))
+    if stopping.requested():
+        raise Stopped("training stopped at a saved checkpoint; run the same command again to go on")
+    _save(trainer, folder / STUDENT, work)
+    log = trainer.state.log_history
+    if rank() == 0:
+        (folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    wait_for_all()
+    losses = [entry["train_loss"] for entry in log if "train_loss" in entry]
+    speed = watch.speed()
+    return {
+        "rows": len(trainer.train_dataset),
+        "train_loss": round(losses[-1], 4) if losses else None,
+        "tokens_per_second": round(speed.tokens_per_second, 1),
+        "mfu": round(speed.utilisation, 4),
+        "mfu_of": speed.peak,
+        "memory_gb": round(speed.memory_gb, 2),
+    }
+
+
+def _diverged(what: str, folder: Path) -> str:
+    good = last_complete_checkpoint(folder)
+    kept = f"the last good checkpoint is {good}" if good else "there was no checkpoint yet"
+    return (
+        f"training diverged: {what}; nothing was saved over what was good, {kept}. Lower "
+        "train.sft.learning_rate (or raise warmup_steps), then type the command again: with other "
+        "settings it begins anew"
+    )
+
+
+def _arguments(work: Work, *, validates: bool) -> Any:
+    return sft_arguments(work.config, work.folder, work.stage.sft, validates=validates)
+
+
+def _rows(work: Work) -> tuple[Any, Any]:
+    """(train rows, validation rows or None) as the dataset has them."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    files = stage_files(work.stage, work.place) or dataset_files(work.dataset)
+    # A cache of the folder's own: nothing stale from another run's files of the same name; and one
+    # for each process, for they would write the same file.
+    cache = work.folder / f"cache-{rank()}"
+    data = datasets.load_dataset("parquet", data_files=files, cache_dir=str(cache))
+    return stage_rows(work.stage, work.place, data["train"]), data.get("validation")
+
+
+def _trainer(work: Work) -> tuple[Any, Any]:
+    """(trainer, its Watch)."""
+    from transformers import PrinterCallback
+    from trl import SFTTrainer
+
+    from pipeline.models.cpu import tune_cpu
+    from pipeline.stage2_train.flops import peak_flops
+    from pipeline.stage2_train.watch import Watch
+
+    config = work.config
+    rows, validation = _rows(work)
+    arguments = _arguments(work, validates=validation is not None)
+    apply_smaller_batch(work.folder, arguments)
+    if arguments.use_cpu:
+        tune_cpu()
+    model, tokenizer = open_student(config, work.before)
+    kind, more = SFTTrainer, {}
+    if (soft := config.train.soft_targets) is not None:
+        from pipeline.stage2_train.soft_trainer import SoftTrainer
+
+        rows = with_soft_targets(config, weighted(rows), tokenizer, arguments.max_length)
+        kind, more = SoftTrainer, {"soft": soft}
+    else:
+        rows = weighted(rows).select_columns(["prompt", "completion"])
+    if validation is not None:
+        validation = validation.select_columns(["prompt", "completion"])
+    trainer = kind(
+        **more,
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        peft_config=lora_config(config),
+        callbacks=_early_stopping(config),
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints raw dictionaries; Watch prints lines
+    watch = Watch("training", trainer.model, _mean_tokens(trainer), peak_flops(processes()))
+    # First, so that what it adds to the logs reaches TensorBoard and the others.
+    trainer.callback_handler.callbacks.insert(0, watch)
+    return trainer, watch
+
+
+def _early_stopping(config: Config) -> list[Any]:
+    from transformers import EarlyStoppingCallback
+
+    settings = config.train.early_stopping
+    return [EarlyStoppingCallback(settings.patience, settings.threshold)] if settings else []
+
+
+def _mean_tokens(trainer: Any) -> float:
+    """Of the documents that attention looks within: a packed row holds several."""
+    rows = trainer.train_dataset
+    if "seq_lengths" in rows.column_names:
+        lengths = [length for row in rows["seq_lengths"][:1000] for length in row]
+    else:
+        lengths = [len(row) for row in rows["input_ids"][:1000]]
+    return float(sum(lengths)) / max(1, len(lengths))
+
+
+def weighted(rows: Any) -> Any:
+    """Rows by their weight: 2 is there twice; 0.5, every second row (by its source's hash)."""
+    from pipeline.records import digest
+
+    keep: list[int] = []
+    for i, (weight, source) in enumerate(zip(rows["weight"], rows["source"], strict=True)):
+        whole = int(weight)
+        part = int(digest(list(source), 8), 16) / 16**8 < weight - whole
+        keep += [i] * (whole + part)
+    if not keep:
+        raise UserError("the weights of all tasks leave no row to train on; raise tasks.*.weight")
+    return rows if keep == list(range(len(rows))) else rows.select(keep)
+
+
+def _save(trainer: Any, folder: Path, work: Work) -> None:
+    """Plain safetensors that every backend opens; of an adapter also the adapter itself."""
+    lora = work.config.train.lora is not None
+    target = folder / "adapter" if lora else folder
+    trainer.save_model(str(target))  # gathers what FSDP or DeepSpeed have spread; all processes
+    if rank() != 0:
+        return
+    (target / "training_args.bin").unlink(missing_ok=True)  # a pickle
+    if lora:
+        from peft import PeftModel
+
+        # Into the weights as they were, not into a quantised copy of them.
+        model, _ = open_student(work.config, work.before, quantised=False)
+        PeftModel.from_pretrained(model, str(target)).merge_and_unload().save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
+    for left in work.folder.glob("cache-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for checkpoint in work.folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

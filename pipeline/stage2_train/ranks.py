@@ -1,0 +1,34 @@
+"""Several processes that train together, as `accelerate launch` and `torchrun` start them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def rank() -> int:
+    """The number of this process; 0 is the one that writes files and speaks."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def any_rank(value: bool, device: Any) -> bool:
+    """Is it true in any of the processes? All of them have to ask."""
+    if processes() == 1:
+        return value
+    import torch
+
+    flag = torch.tensor([float(value)], device=device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def wait_for_all() -> None:
+    """Until every process is here."""
+    if processes() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
