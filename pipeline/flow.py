@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -90,6 +91,8 @@ def run_command(
         raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
     if redo is not None and command == "train":
         check_training(path, overrides)  # before the old student is gone
+    if int(os.environ.get("RANK", "0")) > 0:
+        return _follow(config, steps, names, redo is not None)
     code = DONE
     with alone(config.run_dir):
         if redo is not None:
@@ -114,6 +117,20 @@ def run_command(
                     code = FAILED
                     _name_failed(record)
     return code
+
+
+def _follow(config: Config, steps: list[Step], names: Sequence[str], redo: bool) -> int:
+    """One of several processes that train together: the first keeps the books, this one trains."""
+    training = [step for step in steps if step.name in names and step.name.startswith("train")]
+    if not training:
+        raise UserError(
+            "several processes at once are for `distill train` alone; start the other commands "
+            "without accelerate or torchrun"
+        )
+    for step in training:
+        if redo or state(step) is State.TO_DO:
+            step.work()
+    return DONE
 
 
 def _name_failed(record: StepRecord) -> None:

@@ -55,7 +55,9 @@ def sft_arguments(
         _keeps_the_order(config, wanted)
     if validates:
         own["eval_strategy"] = "epoch"
-    if wanted.get("load_best_model_at_end") and "save_strategy" not in wanted:
+    if config.train.early_stopping:
+        own["load_best_model_at_end"] = True
+    if (own | wanted).get("load_best_model_at_end") and "save_strategy" not in wanted:
         # transformers wants both at the same moments.
         own["save_strategy"] = wanted.get("eval_strategy", "epoch")
         if "eval_steps" in wanted:
