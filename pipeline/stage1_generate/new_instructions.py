@@ -21,6 +21,7 @@ from pipeline.stage1_generate.curate.minhash import (
     signatures,
 )
 from pipeline.stage1_generate.curate.validity import words
+from pipeline.stage1_generate.recipes import Lost
 
 # "1.", "2)", "**3.**", "Task 4:", "## 5、"
 _NUMBER = re.compile(
@@ -160,6 +161,17 @@ def pool_of(novelty: str, texts: Iterable[str], most_alike: float) -> Pool | Has
     if isinstance(most_alike, bool) or not 0 < most_alike <= 1:
         raise UserError(f"options.most_alike: above 0 and up to 1; seen: {most_alike!r}")
     return kinds[novelty](texts, most_alike)
+
+
+def admit(pool: Pool | HashedPool, text: str, fault: str | None) -> Lost | None:
+    """Take a text into the pool, unless it has a fault or is too close to one that is in it."""
+    if fault is None and (near := pool.closest(text)):
+        fault = "too close to another"
+        text += f" [{near[0]} to: {near[1]}]"
+    if fault is not None:
+        return Lost(fault, text)
+    pool.add(text)
+    return None
 
 
 def alike(left: str, right: str) -> float:

@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from pipeline.stage1_generate.curate.funnel import Funnel
 from pipeline.stage3_evaluate import report_view
 from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tables
-from pipeline.stage3_evaluate.report_data import Funnel, RunFiles, read_run
+from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_markdown import markdown
 from pipeline.stage3_evaluate.report_samples import Samples, choose, safe
 from pipeline.stage3_evaluate.report_view import Card, Chart, Table
@@ -148,13 +149,13 @@ def _bars(funnel: Funnel) -> list[Bar]:
     if unanswered:
         found[0] = msgspec.structs.replace(found[0], why=f"{unanswered:,} without an answer")
     for stage in funnel.stages:
-        if stage.seen == 0:
+        if stage.into == 0:
             continue
         reasons = sorted(stage.reasons.items(), key=lambda item: -item[1])
         found.append(
             Bar(
                 name=stage.filter.replace("_", " "),
-                stay=wide(stage.seen - stage.dropped),
+                stay=wide(stage.into - stage.dropped),
                 go=wide(stage.dropped),
                 count=f"−{stage.dropped:,}" if stage.dropped else "0",
                 why=", ".join(f"{safe(reason, (), 120)}: {n:,}" for reason, n in reasons[:6]),

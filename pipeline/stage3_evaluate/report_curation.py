@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from pipeline.stage1_generate.curate.funnel import Funnel, Yield
+from pipeline.stage1_generate.curate.label_quality import ClassQuality, LabelQuality
 from pipeline.stage1_generate.lengths import Lengths
 from pipeline.stage1_generate.tokens import MAX_LENGTH
 from pipeline.stage3_evaluate.charts import percent
-from pipeline.stage3_evaluate.report_data import ClassQuality, Funnel, LabelQuality, RunFiles, Yield
+from pipeline.stage3_evaluate.report_data import RunFiles
 from pipeline.stage3_evaluate.report_samples import safe
 
 

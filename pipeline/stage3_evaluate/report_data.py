@@ -14,6 +14,8 @@ import msgspec
 
 from pipeline.errors import UserError
 from pipeline.records import Answer, Example, Usage, read_jsonl
+from pipeline.stage1_generate.curate.funnel import Dropped, Funnel
+from pipeline.stage1_generate.curate.label_quality import LabelQuality
 from pipeline.stage1_generate.lengths import Lengths, read_lengths
 from pipeline.stage3_evaluate.score import Scores
 
@@ -30,93 +32,6 @@ class StepLine(msgspec.Struct, frozen=True):
     git_commit: str | None = None
     finished_at: str = ""
     machine: str = ""
-
-
-class Stage(msgspec.Struct, frozen=True):
-    """One filter of the funnel: rows it saw, rows it dropped, and for which reasons."""
-
-    filter: str
-    seen: int = msgspec.field(name="in", default=0)
-    dropped: int = 0
-    reasons: dict[str, int] = {}
-
-
-class Yield(msgspec.Struct, frozen=True):
-    """What a task's answers came to and took: tokens in and out, USD."""
-
-    asked: int = 0
-    answered: int = 0
-    kept: int = 0
-    tokens: int = 0
-    usd: float = 0.0
-    alone: int = 0
-
-
-class Judge(msgspec.Struct, frozen=True):
-    """How far a judge agrees with the truth; see curate/judgement.py."""
-
-    judged: int = 0
-    unreadable: int = 0
-    known: int = 0
-    agree: float | None = None
-    auc: float | None = None
-    same_in_both_orders: float | None = None
-
-
-class Overlap(msgspec.Struct, frozen=True):
-    """A row that contamination dropped."""
-
-    request_id: str
-    task: str
-    seed_id: str
-    item: str
-    kind: str
-    span: str
-
-
-class Funnel(msgspec.Struct, frozen=True):
-    asked: int
-    answered: int
-    stages: list[Stage]
-    kept: int
-    by_task: dict[str, Yield] = {}
-    by_teacher: dict[str, Yield] = {}
-    judges: dict[str, Judge] = {}
-    contamination: list[Overlap] = []
-
-
-class ClassQuality(msgspec.Struct, frozen=True):
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-class QualitySide(msgspec.Struct, frozen=True):
-    answers: int
-    accuracy: float
-    classes: list[ClassQuality] = []
-
-
-class LabelQuality(msgspec.Struct, frozen=True):
-    """A task of 2_label_quality.json: all answers, and the kept ones, against gold answers."""
-
-    task: str
-    seeds: int
-    seeds_kept: int
-    all: QualitySide
-    kept: QualitySide
-
-
-class DroppedRow(msgspec.Struct, frozen=True):
-    request_id: str
-    task: str
-    seed_id: str
-    text: str
-    filter: str
-    reason: str = ""
-    score: float | None = None
 
 
 class LogPoint(msgspec.Struct, frozen=True):
@@ -137,7 +52,7 @@ class RunFiles(msgspec.Struct, frozen=True):
     labels: list[LabelQuality]
     lengths: Lengths | None
     kept: list[Example]
-    dropped: list[DroppedRow]
+    dropped: list[Dropped]
     log: list[LogPoint]
     answers: dict[str, list[Answer]]
     scores: Scores | None
@@ -176,7 +91,7 @@ def _read_run(run: Path) -> RunFiles:
         ),
         lengths=read_lengths(run / "3_dataset"),
         kept=list(_rows(run / "2_kept.jsonl", Example)),
-        dropped=list(_rows(run / "2_dropped.jsonl", DroppedRow)),
+        dropped=list(_rows(run / "2_dropped.jsonl", Dropped)),
         log=list(_training_log(run / "4_student" / "training_log.jsonl")),
         answers=answers,
         scores=msgspec.json.decode(scores.read_bytes(), type=Scores) if scores.exists() else None,

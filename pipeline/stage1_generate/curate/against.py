@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,27 @@ def contaminated_rows(config: Config) -> Iterator[DatasetHit]:
 
 def _filter(config: Config, evaluation: bool) -> Contamination | None:
     settings = config.curate.contamination
-    items = list(evaluation_items(config)) if evaluation else []
+    named = named_sources(config.evaluate) if evaluation else []
     made = frozenset(
-        f"{ability}/{name}"
-        for ability, name, source in named_sources(config.evaluate)
-        if source.generator in PATTERNS
+        f"{ability}/{name}" for ability, name, source in named if source.generator in PATTERNS
     )
+    items = list(evaluation_items(config)) if evaluation else []
     for path in settings.files:
         items += file_items(Path(path))
-    if not items:
-        return None
-    return Contamination(items, settings.ngram, settings.alike, made)
+    return _index(_Items(items), settings.ngram, settings.alike, made) if items else None
+
+
+class _Items(tuple[Seed, ...]):
+    """Items that are the same to a cache when their texts are: seeds hold dictionaries."""
+
+    def __hash__(self) -> int:
+        return hash(tuple(seed.id for seed in self))
+
+
+@lru_cache(maxsize=1)
+def _index(items: _Items, ngram: int, alike: bool, made: frozenset[str]) -> Contamination:
+    """Every task of a step compares with the same items; their index is made once."""
+    return Contamination(items, ngram, alike, made)
 
 
 def file_items(path: Path) -> Iterator[Seed]:

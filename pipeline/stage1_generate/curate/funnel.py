@@ -49,7 +49,7 @@ class Funnel(msgspec.Struct):
     answered: int
     stages: list[Stage]
     kept: int
-    by_task: dict[str, Yield]
+    by_task: dict[str, Yield] = {}
     by_teacher: dict[str, Yield] = {}
     judges: dict[str, Agreement] = {}  # by the judging task
     contamination: list[Overlap] = []  # the first HITS_SHOWN

@@ -17,14 +17,12 @@ from __future__ import annotations
 from pipeline.prompts import Prompt, render
 from pipeline.records import Generation, Grade, Message, Seed
 from pipeline.stage1_generate.rationales import answer_sentence, parts, stated_answer
-from pipeline.stage1_generate.recipes import Row
+from pipeline.stage1_generate.recipes import Row, response
 from pipeline.stage1_generate.shares import chosen
 
 GRADE = Grade.TEXT
 
-
-def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    return render(asking, seed.fields)
+requests = response.requests
 
 
 def example(

@@ -24,8 +24,7 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import UserError
-from pipeline.prompts import Prompt, render
-from pipeline.records import Generation, Grade, Message, Request, Seed, digest
+from pipeline.records import Generation, Grade, Request, Seed, digest
 from pipeline.stage1_generate.curate.substance import apologises
 from pipeline.stage1_generate.new_instructions import alike, single, size_fault, speaker_fault
 from pipeline.stage1_generate.recipes import Lost, response
@@ -42,6 +41,7 @@ _META = re.compile(
     re.I,
 )
 
+requests = response.requests
 example = response.example
 
 
@@ -54,10 +54,6 @@ def prepare(seed: Seed, number: int, ways: Sequence[str] = WAYS) -> Seed:
         )
     way = ways[int(digest(["way", seed.id], 8), 16) % len(ways)]
     return msgspec.structs.replace(seed, fields=seed.fields | {"way": way})
-
-
-def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    return render(asking, seed.fields)
 
 
 def harvest(

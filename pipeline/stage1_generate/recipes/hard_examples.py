@@ -22,10 +22,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.prompts import Prompt, render
-from pipeline.records import Generation, Grade, Message, Request, Seed
+from pipeline.records import Generation, Grade, Request, Seed
 from pipeline.stage1_generate.curate.validity import words
-from pipeline.stage1_generate.new_instructions import pool_of, single, speaker_fault
+from pipeline.stage1_generate.new_instructions import admit, pool_of, single, speaker_fault
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
@@ -38,6 +37,7 @@ _SOLVED = re.compile(
     re.I | re.S,
 )
 
+requests = response.requests
 example = response.example
 
 
@@ -53,10 +53,6 @@ def arrange(seeds: Iterator[Seed]) -> Iterator[Seed]:
         if problem not in seen:
             seen.add(problem)
             yield seed
-
-
-def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    return render(asking, seed.fields)
 
 
 def harvest(
@@ -75,13 +71,9 @@ def harvest(
             fault = "asks nothing"
         if fault is None and not wanted <= 3 * size <= 9 * wanted:
             fault = "much shorter or longer than its seed"
-        if fault is None and (near := pool.closest(text)):
-            fault = "too close to another"
-            text += f" [{near[0]} to: {near[1]}]"
-        if fault is not None:
-            yield Lost(fault, text)
+        if lost := admit(pool, text, fault):
+            yield lost
             continue
-        pool.add(text)
         yield {
             # Not below its seed's id: that seed was held back, and its group still is.
             "id": request.id[:16],

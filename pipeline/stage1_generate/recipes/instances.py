@@ -21,9 +21,11 @@ import msgspec
 
 from pipeline.prompts import Prompt, render
 from pipeline.records import Generation, Grade, Message, Seed
-from pipeline.stage1_generate.recipes import Row
+from pipeline.stage1_generate.recipes import Row, response
 
 GRADE = Grade.TEXT
+
+requests = response.requests
 FILTERS: dict[str, dict[str, object]] = {"instances": {}}
 
 _PART = re.compile(
@@ -47,10 +49,6 @@ def prepare(seed: Seed, number: int) -> Seed:
     said = seed.reference.lower().startswith("yes") if seed.reference is not None else None
     found = bool(seed.fields.get("classification", False)) if said is None else said
     return msgspec.structs.replace(seed, fields=seed.fields | {"classification": found})
-
-
-def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    return render(asking, seed.fields)
 
 
 def example(

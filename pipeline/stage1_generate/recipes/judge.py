@@ -19,12 +19,14 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import UserError
-from pipeline.prompts import Prompt, render
-from pipeline.records import Generation, Grade, Message, Seed, digest
+from pipeline.records import Grade, Seed, digest
 from pipeline.stage1_generate.recipes import response
 
 GRADE = Grade.TEXT
 TEACHES = False
+
+requests = response.requests
+example = response.example
 
 
 def arrange(seeds: Iterator[Seed], compare: bool = False, most: int = 4) -> Iterator[Seed]:
@@ -59,13 +61,3 @@ def _delimited(seed: Seed, more: dict[str, Any]) -> Seed:
     texts = [seed.id, _field(seed, "response"), more.get("second")]
     fields = seed.fields | more | {"delimiter": digest(["judge", *texts], 12)}
     return msgspec.structs.replace(seed, fields=fields)
-
-
-def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    return render(asking, seed.fields)
-
-
-def example(
-    seed: Seed, generation: Generation, showing: Prompt
-) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    return response.example(seed, generation, showing)

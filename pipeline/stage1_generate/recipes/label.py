@@ -26,9 +26,11 @@ from pipeline.errors import UserError
 from pipeline.prompts import Prompt, render
 from pipeline.records import Generation, Grade, Message, Request, Seed
 from pipeline.stage1_generate.labelling import read
-from pipeline.stage1_generate.recipes import Lost
+from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
+
+requests = response.requests
 FILTERS: dict[str, dict[str, object]] = {"label_set": {}}
 _SETS = {"labels": "labels", "entities": "entity_types", "schema": "schema"}
 
@@ -73,10 +75,6 @@ def _require_names(value: Any, place: str) -> None:
     fine = isinstance(value, list) and all(isinstance(one, str) and one.strip() for one in value)
     if not fine or len(set(value)) < max(len(value), 1):
         raise UserError(f"{place}: a list of different names, as [yes, no]; seen: {value!r}")
-
-
-def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    return render(asking, seed.fields)
 
 
 def example(

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.prompts import Prompt, render
 from pipeline.records import OPEN_USER, Generation, Grade, Message, Request, Seed
-from pipeline.stage1_generate.new_instructions import pool_of, size_fault, speaker_fault
+from pipeline.stage1_generate.new_instructions import admit, pool_of, size_fault, speaker_fault
 from pipeline.stage1_generate.recipes import Lost, response
 
 GRADE = Grade.TEXT
@@ -45,13 +45,9 @@ def harvest(
     for seed, request, generation in answers:
         text = (request.messages[-1].content + generation.text).strip()
         fault = size_fault(text, fewest_words, most_words) or speaker_fault(text)
-        if fault is None and (near := pool.closest(text)):
-            fault = "too close to another"
-            text += f" [{near[0]} to: {near[1]}]"
-        if fault is not None:
-            yield Lost(fault, text)
+        if lost := admit(pool, text, fault):
+            yield lost
             continue
-        pool.add(text)
         yield {
             "id": request.id[:16],
             "instruction": text,

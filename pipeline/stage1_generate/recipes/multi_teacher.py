@@ -15,19 +15,12 @@ teachers instead, give each task its `teacher`.
 
 from __future__ import annotations
 
-from pipeline.prompts import Prompt, render
-from pipeline.records import Generation, Grade, Message, Seed
+from pipeline.records import Grade
 from pipeline.stage1_generate.recipes import chain_of_thought
 
 GRADE = Grade.TEXT
 POOL = True  # needs `teachers`
 
 
-def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    return render(asking, seed.fields)
-
-
-def example(
-    seed: Seed, generation: Generation, showing: Prompt
-) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    return chain_of_thought.example(seed, generation, showing)
+requests = chain_of_thought.requests
+example = chain_of_thought.example

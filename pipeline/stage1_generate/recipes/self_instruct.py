@@ -22,9 +22,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.prompts import Prompt, render
-from pipeline.records import Generation, Grade, Message, Request, Seed
+from pipeline.records import Generation, Grade, Request, Seed
 from pipeline.stage1_generate.new_instructions import (
+    admit,
     form_fault,
     listed,
     pool_of,
@@ -48,6 +48,7 @@ _LABELS = re.compile(
     re.I,
 )
 
+requests = response.requests
 example = response.example
 
 
@@ -88,10 +89,6 @@ def arrange(
         yield Seed(f"request-{number:05d}", task, fields, origin=origin)
 
 
-def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
-    return render(asking, seed.fields)
-
-
 def harvest(
     answers: Iterator[tuple[Seed, Request, Generation]],
     seeds: Iterator[Seed],
@@ -113,13 +110,9 @@ def harvest(
                 or form_fault(text, blacklist)
                 or speaker_fault(text)
             )
-            if fault is None and (near := pool.closest(text)):
-                fault = "too close to another"
-                text += f" [{near[0]} to: {near[1]}]"
-            if fault is not None:
-                yield Lost(fault, text)
+            if lost := admit(pool, text, fault):
+                yield lost
                 continue
-            pool.add(text)
             yield {
                 "id": f"{request.id[:12]}-{place}",
                 "instruction": text,
