@@ -86,7 +86,9 @@ def make_run(run: Path, text: str = "The answer is 12.") -> Path:
     }
     line |= {"tokens": {"input": 1234, "output": 567}, "versions": {"torch": "2.13.0"}}
     line |= {"machine": "two cores", "finished_at": "2026-11-21T05:12:44+00:00"}
-    (run / "steps.jsonl").write_text(json.dumps(line) + "\n")
+    notes = {"tokens_per_second": 118.3, "mfu": 0.52, "memory_gb": 2.94, "mfu_of": "120 GFLOP/s"}
+    training = {"step": "train", "notes": notes, "finished_at": line["finished_at"]}
+    (run / "steps.jsonl").write_text(f"{json.dumps(training)}\n{json.dumps(line)}\n")
     return run
 
 
@@ -118,6 +120,13 @@ def test_the_page_and_the_markdown_hold_every_arms_numbers(tmp_path: Path) -> No
             assert number in text, number
         assert "distilled" in text
         assert "torch" in text and "two cores" in text and "2026-11-21" in text
+
+
+def test_the_page_says_how_fast_the_student_was_trained(tmp_path: Path) -> None:
+    html, _ = write_report(make_run(tmp_path))
+    words = Page(html.read_text("utf-8")).words
+    assert "118 tokens per second, 52% of the machine's 120 GFLOP/s" in words
+    assert "2.9 GB of memory" in words
 
 
 def test_the_length_of_rows_and_what_training_cuts_off_is_shown(tmp_path: Path) -> None:

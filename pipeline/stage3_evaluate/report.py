@@ -64,6 +64,7 @@ class Page(msgspec.Struct, frozen=True):
     bars: list[Bar]
     curation: list[CurationTable]
     loss: Markup | None
+    speed: str  # of training
     steps: list[StepRow]
     samples: Samples
     about: list[tuple[str, str]]
@@ -131,6 +132,7 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         bars=_bars(run.funnel) if run.funnel else [],
         curation=curation_tables(run),
         loss=report_view.loss_chart(run),
+        speed=_training_speed(run),
         steps=_steps(run),
         samples=samples,
         about=_about(run),
@@ -246,6 +248,17 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
             found.append(("machine", machine))
         found.append(("finished", _date(run.steps[-1].finished_at)))
     return found
+
+
+def _training_speed(run: RunFiles) -> str:
+    """How fast the student was trained, and with how much of the machine; empty: not known."""
+    notes = next((step.notes for step in run.steps if step.step == "train"), {})
+    if not notes.get("tokens_per_second"):
+        return ""
+    return (
+        f"{notes['tokens_per_second']:,.0f} tokens per second, {notes['mfu']:.0%} of the machine's "
+        f"{notes['mfu_of']} used by the model's operations, {notes['memory_gb']:.1f} GB of memory."
+    )
 
 
 def _date(stamp: str) -> str:

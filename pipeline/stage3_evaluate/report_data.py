@@ -32,6 +32,7 @@ class StepLine(msgspec.Struct, frozen=True):
     git_commit: str | None = None
     finished_at: str = ""
     machine: str = ""
+    notes: dict[str, Any] = {}
 
 
 class LogPoint(msgspec.Struct, frozen=True):
