@@ -56,6 +56,10 @@ def losses(project: Project) -> list[float]:
     return [entry["loss"] for entry in log(project) if "loss" in entry]
 
 
+def tokens_of(project: Project) -> int:
+    return max(int(entry.get("num_tokens", 0)) for entry in log(project))
+
+
 def test_the_same_seed_gives_the_same_loss_curve(curated: Project) -> None:
     train(curated)
     first = losses(curated)
@@ -94,12 +98,13 @@ def test_a_stopped_training_goes_on_with_the_same_data_in_the_same_order(
     assert process.wait(60) == (-9 if number is signal.SIGKILL else 75)
     assert not (curated.run / "4_student").exists()
     assert "training goes on from checkpoint-" in train(curated)
-    stopped = losses(curated)
+    stopped, seen = losses(curated), tokens_of(curated)
     train(curated, "--redo", "train")
     undisturbed = losses(curated)
     assert len(undisturbed) == 60
     # Steps between the last checkpoint and a kill are done twice and logged once.
     assert stopped == pytest.approx(undisturbed, abs=1e-6)
+    assert seen == tokens_of(curated)
 
 
 def _poisoned(monkeypatch: pytest.MonkeyPatch, spoil: Any) -> None:

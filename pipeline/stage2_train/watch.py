@@ -47,12 +47,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._peak = peak
         self._begin = self._last = time.monotonic()
         self._first_step = 0
-        self._first_tokens: int | None = None
-        self._tokens = 0
+        self._tokens = 0  # of this process
+        self._before = 0  # of those before it, which were stopped
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._begin = self._last = time.monotonic()
         self._first_step = state.global_step
+        logged = (entry.get("num_tokens", 0) for entry in state.log_history)
+        self._before = int(max(logged, default=0))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs:
@@ -92,20 +94,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def speed(self) -> Speed:
         """So far, since this process began to train; saving and validation included."""
         seconds = self._last - self._begin
-        tokens = self._tokens - (self._first_tokens or 0)
-        used = tokens * self._flops / seconds / self._peak.flops if seconds else 0.0
-        return Speed(tokens, seconds, used, self._peak.source, memory_gb())
+        used = self._tokens * self._flops / seconds / self._peak.flops if seconds else 0.0
+        return Speed(self._tokens, seconds, used, self._peak.source, memory_gb())
 
     def _rates(self, logs: dict[str, Any]) -> dict[str, float]:
         now, tokens = time.monotonic(), int(logs.get("num_tokens", 0))
-        if self._first_tokens is None:
-            # After a restart the count goes on from where it was, without the tokens of before.
-            self._first_tokens = 0 if self._first_step == 0 else tokens
-            self._tokens = self._first_tokens
         new, seconds = tokens - self._tokens, now - self._last
         self._last, self._tokens = now, tokens
         found = {"memory_gb": round(memory_gb(), 2)}
         if new > 0 and seconds > 0:
+            found["num_tokens"] = tokens + self._before  # TRL begins anew with each process
             rate = new / seconds
             found["tokens_per_second"] = round(rate, 1)
             found["mfu"] = round(rate * self._flops / self._peak.flops, 4)
