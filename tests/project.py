@@ -75,6 +75,11 @@ class Project:
             code = main(words)
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What `run --until curate` does, without its check of the training: the last ending."""
+        done = self.call("generate", *words)
+        return self.call("curate", *words) if done.returncode == 0 else done
+
     def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline", *words],

@@ -131,7 +131,7 @@ def test_a_task_with_a_target_is_judged_by_mathematics_as_answers_arrive(project
     )
     text = project.config.read_text().replace("samples: 3", "")
     project.config.write_text(text)
-    done = project.call("run", str(project.config), "--until", "curate")
+    done = project.make(str(project.config))
     assert done.returncode == 0, done.stderr
     assert len(project.rows("2_kept.jsonl")) == 12
     assert len(project.asked()) == 12  # the first is right: no other was wanted
@@ -238,7 +238,7 @@ def test_logprob_is_refused_before_anything_is_asked_without_log_probabilities(
     project: Project,
 ) -> None:
     project.edit(tasks__0__filters=[{"logprob": {"min_mean": -1.0}}])
-    done = project.call("run", str(project.config), "--until", "curate")
+    done = project.make(str(project.config))
     assert done.returncode == 2
     assert "sampling: {logprobs: 0}" in done.stderr
     assert not project.asked()
@@ -279,7 +279,7 @@ def test_wrong_answers_count_in_the_pass_rate_that_kept_rows_carry(project: Proj
     project.edit(
         tasks__0__filters=[{"answer": {}}, {"pass_rate": {"band": [0.5, 0.9]}}],
     )
-    done = project.call("run", str(project.config), "--until", "curate")
+    done = project.make(str(project.config))
     assert done.returncode == 0, done.stderr
     kept = project.rows("2_kept.jsonl")
     assert len(kept) == 12

@@ -273,13 +273,13 @@ def test_the_seed_of_a_row_is_never_its_own_shot(project: Project) -> None:
 
 
 def test_training_keeps_the_order_and_refuses_what_would_undo_it(project: Project) -> None:
-    from pipeline.stage2_train.sft import train_arguments
+    from pipeline.stage2_train.settings import sft_arguments
 
     config = configured(project, mixture={"order": "short_to_long"})
-    assert train_arguments(config, Path("x")).train_sampling_strategy == "sequential"
+    assert sft_arguments(config, Path("x")).train_sampling_strategy == "sequential"
     project.edit(train__sft={"packing": True})
     with pytest.raises(UserError, match=r"train\.sft\.packing True would undo"):
-        train_arguments(load_config(project.config), Path("x"))
+        sft_arguments(load_config(project.config), Path("x"))
 
 
 def test_datasets_of_two_runs_are_two_datasets_to_the_librarys_cache(project: Project) -> None:

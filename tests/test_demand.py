@@ -195,6 +195,7 @@ def answer(request):
 """
 
 
+@pytest.mark.slow
 def test_a_row_that_kills_its_worker_is_set_aside_after_three_deaths(project: Project) -> None:
     (project.folder / "teacher.py").write_text(KILLER)
     project.edit(budget={"min_acceptance": 0})

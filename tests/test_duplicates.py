@@ -288,7 +288,7 @@ def test_curation_names_the_kept_row_and_then_applies_the_cap(project: Project) 
             {"finish": {}},
         ],
     )
-    done = project.call("run", "config.yaml", "--until", "curate")
+    done = project.make("config.yaml")
     assert done.returncode == 0, done.stderr
     kept_rows, dropped = project.rows("2_kept.jsonl"), project.rows("2_dropped.jsonl")
     funnel = json.loads((project.run / "2_funnel.json").read_text())

@@ -101,7 +101,7 @@ def test_a_judge_keeps_what_it_scored_high_and_is_itself_measured(project: Proje
     assert funnel["by_task"]["scores"]["asked"] == 36
     # Judging again costs nothing: the judge's answers lie in the ledger like any others.
     asked = len(project.asked())
-    project.call("run", "config.yaml", "--until", "curate", "--redo", "generate")
+    assert project.call("generate", "config.yaml", "--redo", "generate").returncode == 0
     assert len(project.asked()) == asked
 
 

@@ -23,7 +23,7 @@ def test_the_worked_example_runs(project: Project) -> None:
         (project.folder / name).symlink_to(ROOT / name)
     (project.folder / "teacher.py").write_text(TEACHER)
     words = ("configs/own_recipe.yaml", "--set", FAKE, "--set", f"student.model={project.model}")
-    done = project.call("run", *words, "--until", "curate")
+    done = project.make(*words)
     assert done.returncode == 0, done.stderr
     project.run = project.folder / "runs" / "own-recipe"
     kept = project.rows("2_kept.jsonl")

@@ -97,6 +97,7 @@ def test_a_refused_command_does_not_change_what_the_run_says_it_is(project: Proj
     assert (project.run / "config.yaml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_after_kill_9_of_a_run_the_same_command_goes_on_at_once(project: Project) -> None:
     write_seeds(project.folder / "seeds.jsonl", 30)
     project.edit(evaluate={"abilities": []})

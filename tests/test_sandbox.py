@@ -259,11 +259,11 @@ def test_a_run_keeps_the_programs_that_pass_and_says_why_others_do_not(project: 
     ]
     (project.folder / "seeds.jsonl").write_text("\n".join(map(json.dumps, seeds)))
     project.edit(tasks__0__filters=[{"code": {}}], tasks__0__samples=1)
-    refused = project.call("run", str(project.config), "--until", "curate")
+    refused = project.make(str(project.config))
     assert refused.returncode == 2
     assert not project.asked()
     project.edit(tasks__0__filters=[{"code": {"allow": True, "seconds": 2}}])
-    done = project.call("run", str(project.config), "--until", "curate")
+    done = project.make(str(project.config))
     assert done.returncode == 0, done.stderr
     assert len(project.rows("2_kept.jsonl")) == 3
     dropped = project.rows("2_dropped.jsonl")

@@ -35,9 +35,8 @@ SFT = {
 @pytest.fixture
 def curated(project: Project) -> Project:
     project.edit(train={"sft": SFT})
-    for command in ("generate", "curate"):
-        done = project.call(command, "config.yaml")
-        assert done.returncode == 0, done.stderr
+    done = project.make("config.yaml")
+    assert done.returncode == 0, done.stderr
     return project
 
 

@@ -487,7 +487,7 @@ def test_no_file_of_a_run_but_the_ledger_holds_a_secret(project: Project) -> Non
         curate__controls=["random"],
         evaluate__abilities=[],
     )
-    done = project.call("run", "config.yaml", "--until", "controls")
+    done = project.make("config.yaml")
     assert done.returncode == 0, done.stderr
     assert (project.run / "3_controls" / "random").is_dir()
     dropped = project.rows("2_dropped.jsonl")

@@ -184,7 +184,7 @@ def _ended(
     config: Config, number: int, meta: dict[str, Any], place: Place | None, hide: _Masks
 ) -> None:
     view = f", view {meta['view']}" if meta.get("view") else ""
-    known = {k: v for k, v in meta.items() if isinstance(v, float)}
+    known = {k: v for k, v in meta.items() if isinstance(v, float) and k != "temperature"}
     scores = "".join(f", {name} {value:g}" for name, value in known.items())
     print(f"{5 + number}. kept{view}{scores}; ", end="")
     if place is None:
