@@ -20,7 +20,9 @@ from pipeline.errors import (
     disk_failure,
 )
 
-STEP_NAMES = ("generate", "curate", "controls", "train", "evaluate", "score", "report")
+STEP_NAMES = (
+    "generate", "curate", "controls", "pairs", "train", "evaluate", "score", "report",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         step = _with_config(commands, name, text, _steps)
         if name == "train":
             step.add_argument("--check", action="store_true", help="only look for mistakes")
+            step.add_argument(
+                "--until", choices=["pairs", "train"], help="pairs: only ask the student for them"
+            )
             step.add_argument(
                 "--control", metavar="NAME",
                 help="train on 3_controls/NAME instead of the dataset, with the same settings",
@@ -162,6 +167,7 @@ def _steps(arguments: argparse.Namespace) -> int:
         arguments.overrides,
         redo=arguments.redo,
         control=getattr(arguments, "control", None),
+        until=getattr(arguments, "until", None),
     )
 
 

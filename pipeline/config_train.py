@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config_models import Strict
+from pipeline.config_models import SamplingDict, Strict
 
 
 class SoftTargets(Strict):
@@ -65,9 +65,33 @@ class EarlyStopping(Strict):
     threshold: float = Field(0.0, ge=0)  # what counts as better
 
 
+class Preference(Strict):
+    """Pairs for TRL's DPOTrainer: the teacher's answer over the student's own (2604.03873)."""
+
+    dpo: dict[str, Any] = {}  # any field of TRL's DPOConfig
+    after: Literal["sft", "nothing"] = "sft"  # nothing: instead of SFT
+    sampling: SamplingDict = {}  # of the student's answers
+    # What the student's answer must be to stand as rejected. `wrong`: not right by the task's own
+    # verifier, where it has one.
+    rejected: Literal["any", "wrong"] = "wrong"
+
+
 class Train(Strict):
     sft: dict[str, Any] = {}  # any field of TRL's SFTConfig
     lora: dict[str, Any] | None = None  # any field of peft's LoraConfig
     soft_targets: SoftTargets | None = None
     stages: list[Stage] = []  # a curriculum; none: one stage with all rows
-    early_stopping: EarlyStopping | None = None
+    early_stopping: EarlyStopping | None = None  # of SFT
+    preference: Preference | None = None
+
+    @model_validator(mode="after")
+    def _sft_is_there(self) -> Train:
+        if self.preference is None or self.preference.after == "sft":
+            return self
+        for key in ("soft_targets", "stages", "early_stopping"):
+            if getattr(self, key):
+                raise ValueError(
+                    f"{key} belongs to SFT, which `preference: {{after: nothing}}` leaves out; "
+                    f"take out {key}, or set after: sft"
+                )
+        return self

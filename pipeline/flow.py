@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, ...]] = {
     "generate": ("generate",),
     "curate": ("curate", "controls"),
-    "train": ("train",),
+    "train": ("pairs", "train"),
     "evaluate": ("evaluate", "score"),
     "report": ("report",),
 }
@@ -36,13 +36,14 @@ LOCK_SECONDS = 3.0  # a process that was just killed may take a moment to be gon
 def all_steps(config: Config) -> list[Step]:
     from pipeline.stage1_generate import controls, generate
     from pipeline.stage1_generate.curate import run as curate
-    from pipeline.stage2_train import sft
+    from pipeline.stage2_train import pairs, sft
     from pipeline.stage3_evaluate import evaluate
 
     return [
         generate.step(config),
         curate.step(config),
         *([controls.step(config)] if config.curate.controls else []),
+        *([pairs.step(config)] if config.train.preference else []),
         sft.step(config),
         evaluate.step(config),
         evaluate.score_step(config),
@@ -77,16 +78,23 @@ def run_command(
     *,
     redo: str | None = None,
     control: str | None = None,
+    until: str | None = None,
 ) -> int:
-    """Do the steps of one command that are missing. `control`: train that one, not the student."""
+    """Do the steps of one command that are missing, up to `until`.
+
+    `control`: train that one, not the student.
+    """
     stopping.install()
     config = checked_config(path, overrides)
     steps = all_steps(config)
     names = COMMANDS[command]
     if control is not None:
-        steps = [_training_of(config, control)]
-        names = (steps[0].name,)
-        redo = names[0] if redo == "train" else redo
+        steps = _training_of(config, control)
+        names = tuple(step.name for step in steps)
+        redo = next((name for name in names if name.split()[0] == redo), redo)
+        until = next((name for name in names if name.split()[0] == until), until)
+    if until in names:
+        names = names[: names.index(until) + 1]
     if redo is not None and redo not in names:
         raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
     if redo is not None and command == "train":
@@ -99,7 +107,7 @@ def run_command(
             if control is None:
                 redo_from(config, steps, redo)
             else:
-                forget(config.run_dir, steps)
+                forget(config.run_dir, steps[[step.name for step in steps].index(redo) :])
         for step in steps:
             if step.name not in names:
                 continue
@@ -146,21 +154,25 @@ def redo_from(config: Config, steps: list[Step], name: str) -> None:
     """Forget a step and all that follow. What they had written goes; the ledger stays."""
     if name == "controls" and not config.curate.controls:
         raise UserError("--redo controls: curate.controls is empty, so there is no such step")
+    if name == "pairs" and not config.train.preference:
+        raise UserError("--redo pairs: train.preference is not set, so there is no such step")
     at = [step.name for step in steps].index(name)
     # What follows the controls is their own training, which no other step waits for.
     gone = [steps[at]] if name == "controls" else steps[at:]
     if any(step.name == "controls" for step in gone):
-        gone = [*gone, *(_training_of(config, control) for control in config.curate.controls)]
+        for control in config.curate.controls:
+            gone = [*gone, *_training_of(config, control)]
     forget(config.run_dir, gone)
 
 
-def _training_of(config: Config, control: str) -> Step:
-    from pipeline.stage2_train import sft
+def _training_of(config: Config, control: str) -> list[Step]:
+    from pipeline.stage2_train import pairs, sft
 
     known = config.curate.controls
     for name in known:
         if name == control:
-            return sft.step(config, name)
+            made = [pairs.step(config, name)] if config.train.preference else []
+            return [*made, sft.step(config, name)]
     raise UserError(
         f"--control {control}: curate.controls has {', '.join(known) or 'none'}; add it there and "
         "type `distill curate` first"

@@ -27,12 +27,14 @@ def status(name: str) -> int:
     config = run_config(run)
     done = records(run)
     print(f"run: {run}")
+    absent = [] if config.curate.controls else ["controls"]
+    absent += [] if config.train.preference else ["pairs"]
     for command, steps in COMMANDS.items():
         for step in steps:
             if step in done:
                 record = done[step]
                 print(f"  {summary(record)}, {record.finished_at}")
-            elif step != "controls" or config.curate.controls:
+            elif step not in absent:
                 print(f"  {step}: to do (`distill {command} {run / 'config.yaml'}`)")
     if (run / "0_seeds.jsonl").is_file():
         _answers(config, run)

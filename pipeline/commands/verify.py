@@ -51,6 +51,8 @@ def verify(name: str, repairing: bool) -> int:
 
 def _ledgers(config: Config, run: Path) -> list[Path]:
     models = {model_identity(teacher) for teacher in config.all_teachers.values()}
+    if config.train.preference:
+        models.add(model_identity(arm_model(config, "before")))
     for arm in config.evaluate.arms:
         if arm != "after" or (run / "4_student").is_dir():
             models.add(model_identity(arm_model(config, arm)))

@@ -38,12 +38,13 @@ def run(
     if where == "print":
         for command in _commands(until):
             extra = ["--redo", redo] if redo in COMMANDS[command] else []
+            extra += _stop_at(command, until)
             print(shlex.join(["distill", *_arguments(command, path, overrides, *extra)]))
         return DONE
     steps = all_steps(config)
     if redo is not None:
         # Everything that can be wrong is looked for before anything is taken away.
-        if redo in ("generate", "curate", "train"):
+        if redo in ("generate", "curate", "pairs", "train"):
             code = _start("train", path, overrides, "--check")
             if code != DONE:
                 return code
@@ -51,7 +52,10 @@ def run(
             redo_from(config, steps, redo)
     to_do = rows_failed = False
     for command in _commands(until):
-        mine = [step for step in steps if step.name in COMMANDS[command]]
+        names = COMMANDS[command]
+        if stop := _stop_at(command, until):
+            names = names[: names.index(stop[1]) + 1]
+        mine = [step for step in steps if step.name in names]
         # Lazily: what a later step reads is only there when the earlier ones are done.
         if all(state(step) is State.DONE for step in mine):
             continue
@@ -61,7 +65,7 @@ def run(
             if code != DONE:
                 return code
         to_do = True
-        code = _start(command, path, overrides)
+        code = _start(command, path, overrides, *_stop_at(command, until))
         if code == FAILED and all(state(step) is State.DONE for step in mine):
             rows_failed = True  # and were named; the others go on
         elif code != DONE:
@@ -86,6 +90,11 @@ def _commands(until: str | None) -> list[str]:
         return names
     last = next(i for i, command in enumerate(names) if until in COMMANDS[command])
     return names[: last + 1]
+
+
+def _stop_at(command: str, until: str | None) -> list[str]:
+    """`train` alone may have to stop on its way: pairs are worth a look before the training."""
+    return ["--until", "pairs"] if command == "train" and until == "pairs" else []
 
 
 def _arguments(command: str, path: Path, overrides: Sequence[str], *extra: str) -> list[str]:

@@ -11,10 +11,23 @@ from pipeline.config_dataset import Control
 
 def model_card(config: Config, log: list[dict[str, Any]], control: Control | None = None) -> str:
     """Markdown with what it was made from and how; scores stand in the run's report."""
-    losses = [entry["loss"] for entry in log if "loss" in entry]
     teachers = ", ".join(t.model for t in config.all_teachers.values())
     tasks = "\n".join(f"- {t.name}: recipe `{t.recipe}`" for t in config.tasks)
-    course = f"{losses[0]:.3f} to {losses[-1]:.3f}" if losses else "not logged"
+    preference = config.train.preference
+    methods = {"sft": "supervised fine-tuning"}
+    if preference is not None:
+        methods["dpo"] = "direct preference optimization over its own answers before"
+        if preference.after == "nothing":
+            del methods["sft"]
+    how, tags = " and ".join(methods.values()), "\n- ".join(methods)
+    course = "\n".join(
+        line
+        for method, name in (("sft", "Training loss"), ("dpo", "Preference loss (DPO)"))
+        for line in _course(name, [entry for entry in log if entry.get("method", "sft") == method])
+    )
+    settings: dict[str, Any] = {"sft": config.train.sft, "lora": config.train.lora}
+    if preference is not None:
+        settings["preference"] = preference.model_dump(mode="json")
     made = f"answers of\n`{teachers}` that passed every filter"
     if control is not None:
         made = f"the control `{control}` of its dataset (3_controls/), to compare it with"
@@ -24,23 +37,28 @@ def model_card(config: Config, log: list[dict[str, Any]], control: Control | Non
 {base}library_name: transformers
 tags:
 - trl
-- sft
+- {tags}
 - distillation
 ---
 
 # {config.name}
 
-A student made from `{config.student.model}` by supervised fine-tuning (TRL) on {made}. Made by
+A student made from `{config.student.model}` by {how} (TRL) on {made}. Made by
 blackbox-distill.
 
 {tasks}
 
-Training loss went from {course}. Settings over the defaults:
+{course or "No loss was logged."} Settings over the defaults:
 
 ```json
-{json.dumps({"sft": config.train.sft, "lora": config.train.lora}, indent=2)}
+{json.dumps(settings, indent=2)}
 ```
 
 The dataset and its card are in the run's 3_dataset/, the evaluation in its report. The training
 text was written by the teacher: its licence and terms of use apply to it.
 """
+
+
+def _course(name: str, log: list[dict[str, Any]]) -> list[str]:
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    return [f"{name} went from {losses[0]:.3f} to {losses[-1]:.3f}."] if losses else []

@@ -22,22 +22,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
-def shrink(folder: Path, arguments: Any, error: BaseException) -> None:
-    """Note that this stage trains with smaller batches; `RunFatal` where that is no way out."""
+def shrink(folder: Path, arguments: Any, place: str, error: BaseException) -> None:
+    """Note that this stage trains with smaller batches; `RunFatal` where that is no way out.
+
+    `place`: of the trainer's settings in the config, for messages.
+    """
     batch, parts = arguments.per_device_train_batch_size, _parts(arguments)
     marker = folder / _FILE
     if marker.exists() or parts == 1:
         tried = "half the batch did not fit either" if marker.exists() else "the batch is one row"
         raise RunFatal(
-            f"training ran out of memory, and {tried} (batch {batch}). Lower train.sft.max_length, "
-            "set train.sft.gradient_checkpointing to true, or train an adapter (train.lora: {r: "
-            f"16}}); then type the command again. The last message was: {error}"
+            f"training ran out of memory, and {tried} (batch {batch}). Lower {place}.max_length, "
+            f"set {place}.gradient_checkpointing to true, or train an adapter (train.lora: {{r: "
+            f"16}}}}); then type the command again. The last message was: {error}"
         ) from error
     marker.write_text(f"{batch // parts} {arguments.gradient_accumulation_steps * parts}\n")
     print(
         f"training: out of memory at {batch} rows a batch; going on with {batch // parts} and "
         f"{arguments.gradient_accumulation_steps * parts} batches a step, which is the same step. "
-        "To keep it: train.sft.per_device_train_batch_size and gradient_accumulation_steps",
+        f"To keep it: {place}.per_device_train_batch_size and gradient_accumulation_steps",
         flush=True,
     )
 

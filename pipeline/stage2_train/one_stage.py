@@ -1,4 +1,8 @@
-"""One stage of training: the trainer, its watch, and what happens when it cannot go on."""
+"""One stage of training: the trainer, its watch, and what happens when it cannot go on.
+
+The same for every method: what is particular to SFT stands at the end, to preferences in
+preference.py.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import gc
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +33,20 @@ STUDENT = "student"
 
 
 @dataclass(frozen=True)
+class Method:
+    """How a stage teaches: the settings of its trainer, and the trainer itself."""
+
+    name: str  # marks its entries in the training log
+    settings: str  # their place in the config, for messages
+    arguments: Callable[[Work, bool], Any]  # the flag: there are validation rows
+    trainer: Callable[[Work], Any]
+
+
+@dataclass(frozen=True)
 class Work:
     """What one stage is done with. `before` is the student it begins with; None: the config's."""
 
+    method: Method
     config: Config
     stage: Stage
     place: str  # of the stage in the config, for messages
@@ -47,29 +63,33 @@ def train_stage(work: Work) -> dict[str, Any]:
     work.folder.mkdir(parents=True, exist_ok=True)
     while True:
         try:
-            return _attempt(work)
+            notes = _attempt(work)
+            _free_memory()  # for the next stage
+            return notes
         except (RuntimeError, MemoryError) as error:
             # Several processes would have to agree on it; a new start with smaller ones is simpler.
             if not is_out_of_memory(error) or processes() > 1:
                 raise
-            shrink(work.folder, _arguments(work, validates=False), error)
+            arguments = work.method.arguments(work, False)
+            shrink(work.folder, arguments, work.method.settings, error)
         _free_memory()  # not above: the error's traceback holds the tensors
 
 
 def _attempt(work: Work) -> dict[str, Any]:
     folder = work.folder
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parent / "logs" / folder.name)
-    trainer, watch = _trainer(work)
+    trainer = work.method.trainer(work)
+    watch = _watched(trainer)
     checkpoint = last_complete_checkpoint(folder)
     if checkpoint and rank() == 0:
         print(f"training goes on from {checkpoint.name}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.diverged:
-        raise RunFatal(_diverged(watch.diverged, folder))
+        raise RunFatal(_diverged(watch.diverged, work))
     if stopping.requested():
         raise Stopped("training stopped at a saved checkpoint; run the same command again to go on")
     _save(trainer, folder / STUDENT, work)
-    log = trainer.state.log_history
+    log = [entry | {"method": work.method.name} for entry in trainer.state.log_history]
     if rank() == 0:
         (folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))
     wait_for_all()
@@ -85,81 +105,28 @@ def _attempt(work: Work) -> dict[str, Any]:
     }
 
 
-def _diverged(what: str, folder: Path) -> str:
-    good = last_complete_checkpoint(folder)
+def _diverged(what: str, work: Work) -> str:
+    good = last_complete_checkpoint(work.folder)
     kept = f"the last good checkpoint is {good}" if good else "there was no checkpoint yet"
     return (
         f"training diverged: {what}; nothing was saved over what was good, {kept}. Lower "
-        "train.sft.learning_rate (or raise warmup_steps), then type the command again: with other "
-        "settings it begins anew"
+        f"{work.method.settings}.learning_rate (or raise warmup_steps), then type the command "
+        "again: with other settings it begins anew"
     )
 
 
-def _arguments(work: Work, *, validates: bool) -> Any:
-    return sft_arguments(work.config, work.folder, work.stage.sft, validates=validates)
-
-
-def _rows(work: Work) -> tuple[Any, Any]:
-    """(train rows, validation rows or None) as the dataset has them."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    files = stage_files(work.stage, work.place) or dataset_files(work.dataset)
-    # A cache of the folder's own: nothing stale from another run's files of the same name; and one
-    # for each process, for they would write the same file.
-    cache = work.folder / f"cache-{rank()}"
-    data = datasets.load_dataset("parquet", data_files=files, cache_dir=str(cache))
-    return stage_rows(work.stage, work.place, data["train"]), data.get("validation")
-
-
-def _trainer(work: Work) -> tuple[Any, Any]:
-    """(trainer, its Watch)."""
+def _watched(trainer: Any) -> Any:
+    """Its Watch, which is now one of its callbacks."""
     from transformers import PrinterCallback
-    from trl import SFTTrainer
 
-    from pipeline.models.cpu import tune_cpu
     from pipeline.stage2_train.flops import peak_flops
     from pipeline.stage2_train.watch import Watch
 
-    config = work.config
-    rows, validation = _rows(work)
-    arguments = _arguments(work, validates=validation is not None)
-    apply_smaller_batch(work.folder, arguments)
-    if arguments.use_cpu:
-        tune_cpu()
-    model, tokenizer = open_student(config, work.before)
-    kind, more = SFTTrainer, {}
-    if (soft := config.train.soft_targets) is not None:
-        from pipeline.stage2_train.soft_trainer import SoftTrainer
-
-        rows = with_soft_targets(config, weighted(rows), tokenizer, arguments.max_length)
-        kind, more = SoftTrainer, {"soft": soft}
-    else:
-        rows = weighted(rows).select_columns(["prompt", "completion"])
-    if validation is not None:
-        validation = validation.select_columns(["prompt", "completion"])
-    trainer = kind(
-        **more,
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        eval_dataset=validation,
-        processing_class=tokenizer,
-        peft_config=lora_config(config),
-        callbacks=_early_stopping(config),
-    )
     trainer.remove_callback(PrinterCallback)  # it prints raw dictionaries; Watch prints lines
     watch = Watch("training", trainer.model, _mean_tokens(trainer), peak_flops(processes()))
     # First, so that what it adds to the logs reaches TensorBoard and the others.
     trainer.callback_handler.callbacks.insert(0, watch)
-    return trainer, watch
-
-
-def _early_stopping(config: Config) -> list[Any]:
-    from transformers import EarlyStoppingCallback
-
-    settings = config.train.early_stopping
-    return [EarlyStoppingCallback(settings.patience, settings.threshold)] if settings else []
+    return watch
 
 
 def _mean_tokens(trainer: Any) -> float:
@@ -167,8 +134,14 @@ def _mean_tokens(trainer: Any) -> float:
     rows = trainer.train_dataset
     if "seq_lengths" in rows.column_names:
         lengths = [length for row in rows["seq_lengths"][:1000] for length in row]
-    else:
+    elif "input_ids" in rows.column_names:
         lengths = [len(row) for row in rows["input_ids"][:1000]]
+    else:  # a pair is two documents
+        lengths = [
+            len(row["prompt_ids"]) + len(row[answer])
+            for row in rows.select(range(min(1000, len(rows))))
+            for answer in ("chosen_ids", "rejected_ids")
+        ]
     return float(sum(lengths)) / max(1, len(lengths))
 
 
@@ -213,3 +186,64 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _sft_arguments(work: Work, validates: bool) -> Any:
+    return sft_arguments(work.config, work.folder, work.stage.sft, validates=validates)
+
+
+def _rows(work: Work) -> tuple[Any, Any]:
+    """(train rows, validation rows or None) as the dataset has them."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    files = stage_files(work.stage, work.place) or dataset_files(work.dataset)
+    # A cache of the folder's own: nothing stale from another run's files of the same name; and one
+    # for each process, for they would write the same file.
+    cache = work.folder / f"cache-{rank()}"
+    data = datasets.load_dataset("parquet", data_files=files, cache_dir=str(cache))
+    return stage_rows(work.stage, work.place, data["train"]), data.get("validation")
+
+
+def _sft_trainer(work: Work) -> Any:
+    from trl import SFTTrainer
+
+    from pipeline.models.cpu import tune_cpu
+
+    config = work.config
+    rows, validation = _rows(work)
+    arguments = _sft_arguments(work, validation is not None)
+    apply_smaller_batch(work.folder, arguments)
+    if arguments.use_cpu:
+        tune_cpu()
+    model, tokenizer = open_student(config, work.before)
+    kind, more = SFTTrainer, {}
+    if (soft := config.train.soft_targets) is not None:
+        from pipeline.stage2_train.soft_trainer import SoftTrainer
+
+        rows = with_soft_targets(config, weighted(rows), tokenizer, arguments.max_length)
+        kind, more = SoftTrainer, {"soft": soft}
+    else:
+        rows = weighted(rows).select_columns(["prompt", "completion"])
+    if validation is not None:
+        validation = validation.select_columns(["prompt", "completion"])
+    return kind(
+        **more,
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        peft_config=lora_config(config),
+        callbacks=_early_stopping(config),
+    )
+
+
+def _early_stopping(config: Config) -> list[Any]:
+    from transformers import EarlyStoppingCallback
+
+    settings = config.train.early_stopping
+    return [EarlyStoppingCallback(settings.patience, settings.threshold)] if settings else []
+
+
+SFT = Method("sft", "train.sft", _sft_arguments, _sft_trainer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 
@@ -32,3 +33,13 @@ def wait_for_all() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def first_process_first() -> AbstractContextManager[Any]:
+    """Within it the others wait for the first, which leaves them its files."""
+    if processes() == 1:
+        return nullcontext()
+    from accelerate import PartialState
+
+    found: AbstractContextManager[Any] = PartialState().main_process_first()
+    return found

@@ -57,13 +57,20 @@ def sft_arguments(
         own["eval_strategy"] = "epoch"
     if config.train.early_stopping:
         own["load_best_model_at_end"] = True
-    if (own | wanted).get("load_best_model_at_end") and "save_strategy" not in wanted:
+    own = best_model(own, wanted)
+    wanted.pop("model_init_kwargs", None)  # student.py opens the model with them
+    return arguments("train.sft", SFTConfig, own | wanted, output)
+
+
+def best_model(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Our settings so that the best checkpoint can be kept, if `wanted` asks for it."""
+    own = dict(own)
+    if (own | dict(wanted)).get("load_best_model_at_end") and "save_strategy" not in wanted:
         # transformers wants both at the same moments.
         own["save_strategy"] = wanted.get("eval_strategy", "epoch")
         if "eval_steps" in wanted:
             own["save_steps"] = wanted["eval_steps"]
-    wanted.pop("model_init_kwargs", None)  # student.py opens the model with them
-    return arguments("train.sft", SFTConfig, own | wanted, output)
+    return own
 
 
 def arguments(place: str, kind: type, settings: dict[str, Any], output: Path) -> Any:

@@ -1,4 +1,5 @@
-"""Step `train`: TRL's SFTTrainer on 3_dataset/, loss on the completion only, in one or more stages.
+"""Step `train`: TRL's SFTTrainer on 3_dataset/, loss on the completion only, in one or more stages;
+after them, or instead of them, preferences (preference.py) as one more stage.
 
 A control (`distill train CONFIG --control NAME`) is trained in the same way on 3_controls/NAME/ and
 becomes 4_controls/NAME/.
@@ -27,7 +28,9 @@ from pipeline.records import Usage, digest
 from pipeline.stage1_generate.lengths import read_lengths, too_long
 from pipeline.stage2_train.card import model_card
 from pipeline.stage2_train.checkpoints import prepare_folder
-from pipeline.stage2_train.one_stage import LOG, STUDENT, Work, train_stage
+from pipeline.stage2_train.one_stage import LOG, SFT, STUDENT, Method, Work, train_stage
+from pipeline.stage2_train.pairs import pairs_folder, wait_for_pairs
+from pipeline.stage2_train.preference import DPO, check_preference
 from pipeline.stage2_train.ranks import rank, wait_for_all
 from pipeline.stage2_train.settings import lora_config, sft_arguments
 from pipeline.stage2_train.soft_targets import check_soft_targets
@@ -51,12 +54,20 @@ def step(config: Config, control: Control | None = None) -> Step:
         ]
     if train_.early_stopping:
         settings["early_stopping"] = train_.early_stopping.model_dump(mode="json")
+    if train_.preference:
+        # What else it has are settings of the step `pairs`.
+        include = {"dpo", "after"}
+        settings["preference"] = train_.preference.model_dump(mode="json", include=include)
     others = [Path(s.dataset) for s in train_.stages if s.dataset is not None]
     return Step(
         name="train" if control is None else f"train --control {control}",
         run=config.run_dir,
         settings=settings,
-        inputs=[dataset_folder(config, control), *others],
+        inputs=[
+            dataset_folder(config, control),
+            *([pairs_folder(config, control)] if train_.preference else []),
+            *others,
+        ],
         outputs=[student_folder(config, control)],
         work=lambda: train(config, control),
     )
@@ -80,6 +91,8 @@ def check(config: Config) -> None:
         sft_arguments(config, Path("4_student.partial"), stage.sft)
     lora_config(config)
     check_soft_targets(config)
+    if config.train.preference:
+        check_preference(config)
     if config.train.early_stopping and not config.curate.validation_share:
         raise UserError(
             "train.early_stopping watches the validation loss, and curate.validation_share is 0; "
@@ -95,19 +108,20 @@ def train(config: Config, control: Control | None = None) -> StepResult:
     transformers.utils.logging.disable_progress_bar()
     final = student_folder(config, control)
     partial = final.with_name(f"{final.name}.partial")
-    dataset = dataset_folder(config, control)
     if rank() == 0:
         _begin(config, control, partial)
+    elif config.train.preference:
+        wait_for_pairs(config, control)
     wait_for_all()
     notes: list[dict[str, Any]] = []
-    work = None
-    for number, stage in enumerate(config.train.stages or [Stage()]):
+    work, parts = None, _parts(config, control)
+    for number, (method, stage, place, dataset) in enumerate(parts, 1):
         before = str(work.folder / STUDENT) if work else None
-        folder = partial / f"stage-{number + 1}"
-        work = Work(config, stage, f"train.stages.{number}", dataset, folder, before)
+        folder = partial / f"stage-{number}"
+        work = Work(method, config, stage, place, dataset, folder, before)
         if not (folder / LOG).is_file():
-            if config.train.stages and rank() == 0:
-                print(f"training: stage {number + 1} of {len(config.train.stages)}", flush=True)
+            if len(parts) > 1 and rank() == 0:
+                print(f"training: stage {number} of {len(parts)}, {method.name}", flush=True)
             notes.append(train_stage(work))
     assert work is not None
     if rank() != 0:
@@ -132,13 +146,26 @@ def train(config: Config, control: Control | None = None) -> StepResult:
     )
 
 
+def _parts(config: Config, control: Control | None) -> list[tuple[Method, Stage, str, Path]]:
+    """(method, stage, its place in the config, rows) in order."""
+    preference, dataset = config.train.preference, dataset_folder(config, control)
+    found = []
+    if preference is None or preference.after == "sft":
+        for number, stage in enumerate(config.train.stages or [Stage()]):
+            found.append((SFT, stage, f"train.stages.{number}", dataset))
+    if preference is not None:
+        found.append((DPO, Stage(), "train.preference", pairs_folder(config, control)))
+    return found
+
+
 def _begin(config: Config, control: Control | None, partial: Path) -> None:
     dataset = dataset_folder(config, control)
     lengths = read_lengths(dataset)
     if lengths is not None and (warning := too_long(config, lengths)):
         print(f"warning: {warning}", file=sys.stderr)
-    settings = dict(step(config, control).settings)
-    prepare_folder(partial, digest([settings, stamp_of(dataset).sha256]))
+    this = step(config, control)
+    read = [stamp_of(path).sha256 for path in this.inputs]
+    prepare_folder(partial, digest([dict(this.settings), read]))
 
 
 def _whole_log(partial: Path) -> list[dict[str, Any]]:

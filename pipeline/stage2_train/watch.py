@@ -71,6 +71,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if state.log_history:  # the trainer has already copied what it logs
             state.log_history[-1] |= more
         parts = [f"step {state.global_step}/{state.max_steps}", f"loss {loss:.4f}"]
+        if "rewards/margins" in logs:
+            ahead = logs["rewards/accuracies"]
+            parts.append(f"margin {logs['rewards/margins']:.2f}, chosen ahead in {ahead:.0%}")
         if "tokens_per_second" in more:
             parts.append(f"{more['tokens_per_second']:,.0f} tokens/s")
             parts.append(f"MFU {more['mfu']:.1%}")

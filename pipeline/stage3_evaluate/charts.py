@@ -109,16 +109,18 @@ def dumbbell(before: Point, after: Point, teacher: float | None) -> Markup:
     return _svg("from before to after", body, width, height)
 
 
-def loss_curve(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]]) -> Markup:
-    """Loss against optimizer step: training as a line, validation as points."""
+def loss_curve(
+    train: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]], first: int = 0
+) -> Markup:
+    """Loss against optimizer step from `first`: training as a line, validation as points."""
     width, height = 440, 220
     every = [*train, *held]
-    last = max(step for step, _ in every) or 1
+    last = max(max(step for step, _ in every), first + 1)
     top = max(loss for _, loss in every) * 1.08 or 1.0
     bottom = min(0.0, min(loss for _, loss in every))
 
     def at(step: int, loss: float) -> tuple[float, float]:
-        x = LEFT + step / last * (width - LEFT - RIGHT)
+        x = LEFT + (step - first) / (last - first) * (width - LEFT - RIGHT)
         return x, TOP + (top - loss) / (top - bottom) * (height - TOP - BOTTOM)
 
     body: list[Markup] = []
@@ -128,7 +130,7 @@ def loss_curve(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, flo
         body.append(_grid_line(y, width))
         body.append(_text(LEFT - 6, y + 4, f"{loss:.2f}", "tick end"))
     for part in range(5):
-        step = round(last * part / 4)
+        step = round(first + (last - first) * part / 4)
         place = "middle" if part < 4 else "end"
         body.append(_text(at(step, 0)[0], height - 18, f"{step:,}", f"tick {place}"))
     body.append(_text(LEFT + (width - LEFT) / 2, height - 3, "optimizer step", "axis middle"))

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from markupsafe import Markup
 
 from pipeline.stage1_generate.curate.funnel import Funnel
 from pipeline.stage3_evaluate import report_view
@@ -24,7 +23,7 @@ from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tab
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_markdown import markdown
 from pipeline.stage3_evaluate.report_samples import Samples, choose, safe
-from pipeline.stage3_evaluate.report_view import Card, Chart, Table
+from pipeline.stage3_evaluate.report_view import Card, Chart, Figure, Table
 
 MAX_BYTES = 5_000_000
 SAMPLES = 120  # texts of each kind; fewer when the page would grow past MAX_BYTES
@@ -63,7 +62,7 @@ class Page(msgspec.Struct, frozen=True):
     funnel: Funnel | None
     bars: list[Bar]
     curation: list[CurationTable]
-    loss: Markup | None
+    losses: list[Figure]
     speed: str  # of training
     steps: list[StepRow]
     samples: Samples
@@ -131,7 +130,7 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         funnel=run.funnel,
         bars=_bars(run.funnel) if run.funnel else [],
         curation=curation_tables(run),
-        loss=report_view.loss_chart(run),
+        losses=report_view.loss_charts(run),
         speed=_training_speed(run),
         steps=_steps(run),
         samples=samples,

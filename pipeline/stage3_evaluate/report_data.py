@@ -41,6 +41,7 @@ class LogPoint(msgspec.Struct, frozen=True):
     step: int
     loss: float
     evaluated: bool
+    method: str = "sft"  # which loss it is: sft | dpo
 
 
 class RunFiles(msgspec.Struct, frozen=True):
@@ -128,7 +129,8 @@ def _training_log(path: Path) -> Iterator[LogPoint]:
         for key in ("loss", "eval_loss"):
             value = row.get(key)
             if isinstance(value, int | float) and math.isfinite(value) and "step" in row:
-                yield LogPoint(int(row["step"]), float(value), key == "eval_loss")
+                method = str(row.get("method", "sft"))
+                yield LogPoint(int(row["step"]), float(value), key == "eval_loss", method)
 
 
 _SECRET_KEY = re.compile(r"(?:^|_)(?:api_key|key|token|password|secret|authorization)$", re.I)

@@ -41,11 +41,20 @@ _WORDS = {
     "seen_types": "trained constraint types",
     "unseen_types": "constraint types never trained on",
 }
+LOSSES = {
+    "sft": "Loss on the teacher's words",
+    "dpo": "Loss on pairs (DPO), the teacher's answer over the student's own; 0.69 is none",
+}
 GAPS = {
     Gap.NO_TEACHER: "unknown: no teacher tested",
     Gap.LEAD_INCLUDES_ZERO: "undefined: the teacher's lead includes zero",
     Gap.TEACHER_BEHIND: "undefined: the teacher is behind",
 }
+
+
+class Figure(msgspec.Struct, frozen=True):
+    caption: str
+    chart: Markup
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -265,10 +274,17 @@ def _lines(run: RunFiles, ability: str, metrics: Sequence[str]) -> list[Line]:
     return found
 
 
-def loss_chart(run: RunFiles) -> Markup | None:
-    train = [(p.step, p.loss) for p in run.log if not p.evaluated]
-    held = [(p.step, p.loss) for p in run.log if p.evaluated]
-    return charts.loss_curve(train, held) if train or held else None
+def loss_charts(run: RunFiles) -> list[Figure]:
+    """A chart for each kind of loss: they are no numbers of one scale."""
+    found = []
+    for method, caption in LOSSES.items():
+        points = [p for p in run.log if p.method == method]
+        train = [(p.step, p.loss) for p in points if not p.evaluated]
+        held = [(p.step, p.loss) for p in points if p.evaluated]
+        if points:
+            first = 0 if method == "sft" else min(p.step for p in points)
+            found.append(Figure(caption, charts.loss_curve(train, held, first)))
+    return found
 
 
 def duration(seconds: float) -> str:
