@@ -58,8 +58,13 @@ def answer(request):
 def curated(project: Project) -> Project:
     project.edit(train={"sft": {"max_steps": 2}, "preference": {"dpo": DPO}})
     project.edit(train__preference__sampling={"max_tokens": 16})
-    done = project.call("run", "config.yaml", "--until", "curate")
-    assert done.returncode == 0, done.stderr
+    return curate(project)
+
+
+def curate(project: Project) -> Project:
+    for command in ("generate", "curate"):
+        done = project.call(command, "config.yaml")
+        assert done.returncode == 0, done.stderr
     return project
 
 
@@ -139,7 +144,7 @@ def test_each_prompt_has_one_pair_and_is_asked_once(
     text = teacher.read_text().replace('return f"{a}', 'return f"{request.sample_index}: {a}')
     teacher.write_text(text)
     project.edit(train={"preference": {}}, tasks__0__samples=2)
-    assert project.call("run", "config.yaml", "--until", "curate").returncode == 0
+    curate(project)
     report = make(project, rejected="any")
     prompts = [json.dumps(row["prompt"]) for row in rows(project)]
     assert len(prompts) == len(set(prompts)) == sum(report["pairs"].values())
@@ -300,26 +305,24 @@ def test_instead_of_sft_and_with_the_reference_asked_before(curated: Project) ->
 
 
 @pytest.mark.slow
-def test_a_stopped_preference_stage_goes_on_where_it_was(
-    curated: Project, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_stopped_stage_goes_on_with_the_same_rows(
+    curated: Project, monkeypatch: pytest.MonkeyPatch, stage: int
 ) -> None:
-    curated.edit(train__preference__dpo=DPO | {"max_steps": 6, "save_steps": 2})
+    several = DPO | {"max_steps": 6, "save_steps": 2}  # more than one epoch of them
+    curated.edit(train__sft=several, train__preference__dpo=several)
     straight = curated.call("train", "config.yaml")
     assert straight.returncode == 0, straight.stderr
-    wanted = [e["loss"] for e in log(curated) if e["method"] == "dpo" and "loss" in e]
+    wanted = [entry["loss"] for entry in log(curated) if "loss" in entry]
 
-    real, asked = stopping.requested, [0]
-
-    def after_some_steps() -> bool:
-        state = curated.run / "4_student.partial" / "stage-2" / "checkpoint-4"
-        asked[0] += state.is_dir()
-        return bool(asked[0]) or real()
-
-    monkeypatch.setattr(stopping, "requested", after_some_steps)
+    real = stopping.requested
+    there = curated.run / "4_student.partial" / f"stage-{stage}" / "checkpoint-4"
+    monkeypatch.setattr(stopping, "requested", lambda: real() or there.is_dir())
     assert curated.call("train", "config.yaml", "--redo", "train").returncode == 75
     monkeypatch.setattr(stopping, "requested", real)
     done = curated.call("train", "config.yaml")
     assert done.returncode == 0, done.stderr
-    assert "training goes on from checkpoint" in done.stdout
-    found = [e["loss"] for e in log(curated) if e["method"] == "dpo" and "loss" in e]
-    assert found == pytest.approx(wanted, abs=1e-4)
+    assert "training goes on from checkpoint-5" in done.stdout
+    found = [entry["loss"] for entry in log(curated) if "loss" in entry]
+    assert len(found) == 12
+    assert found == pytest.approx(wanted, abs=1e-5)

@@ -116,12 +116,14 @@ def _diverged(what: str, work: Work) -> str:
 
 
 def _watched(trainer: Any) -> Any:
-    """Its Watch, which is now one of its callbacks."""
+    """Its Watch, which is now one of its callbacks; and its rows have an order that can resume."""
     from transformers import PrinterCallback
 
     from pipeline.stage2_train.flops import peak_flops
+    from pipeline.stage2_train.order import SameOrder
     from pipeline.stage2_train.watch import Watch
 
+    trainer.add_callback(SameOrder(trainer))
     trainer.remove_callback(PrinterCallback)  # it prints raw dictionaries; Watch prints lines
     watch = Watch("training", trainer.model, _mean_tokens(trainer), peak_flops(processes()))
     # First, so that what it adds to the logs reaches TensorBoard and the others.
