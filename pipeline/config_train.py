@@ -70,7 +70,8 @@ class Preference(Strict):
 
     dpo: dict[str, Any] = {}  # any field of TRL's DPOConfig
     after: Literal["sft", "nothing"] = "sft"  # nothing: instead of SFT
-    sampling: SamplingDict = {}  # of the student's answers
+    # Of the student's answers: unless said, temperature 1 and the max_tokens of a row's task.
+    sampling: SamplingDict = {}
     # What the student's answer must be to stand as rejected. `wrong`: not right by the task's own
     # verifier, where it has one.
     rejected: Literal["any", "wrong"] = "wrong"

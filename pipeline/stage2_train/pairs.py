@@ -70,7 +70,7 @@ def step(config: Config, control: Control | None = None) -> Step:
     found: dict[str, Any] = {
         "version": VERSION,
         "student": model_identity(arm_model(config, "before")),
-        "sampling": settings.sampling,
+        "sampling": {task.name: _sampling(config, task) for task in config.tasks},
         "rejected": settings.rejected,
     }
     if settings.rejected == "wrong":
@@ -104,7 +104,10 @@ def check_pairs(config: Config) -> None:
     from pipeline.models.transformers_local import refuse_unsupported
 
     if config.student.backend == "transformers":
-        refuse_unsupported(_sampling(config), None, "train.preference")
+        for task in config.tasks:
+            refuse_unsupported(
+                msgspec.convert(_sampling(config, task), Sampling), None, "train.preference"
+            )
 
 
 def make_pairs(config: Config, control: Control | None = None) -> StepResult:
@@ -148,8 +151,10 @@ def _settings(config: Config) -> Preference:
     return config.train.preference
 
 
-def _sampling(config: Config) -> Sampling:
-    return msgspec.convert(_settings(config).sampling, Sampling)
+def _sampling(config: Config, task: Task) -> dict[str, Any]:
+    """The student's; with no limit of its own an answer may be as long as the teacher's could."""
+    longest = max(config.sampling_of(task, name).max_tokens for name in config.teachers_of(task))
+    return {"max_tokens": longest} | _settings(config).sampling
 
 
 def _dataset(config: Config, control: Control | None) -> Path:
@@ -161,8 +166,9 @@ def _requests(
     config: Config, dataset: Path, model: str, side: str
 ) -> Iterator[tuple[Row, Request]]:
     """Every row of a split with what the student is asked for it."""
-    sampling = _sampling(config)
+    samplings = {t.name: msgspec.convert(_sampling(config, t), Sampling) for t in config.tasks}
     for row in read_rows(dataset, side):
+        sampling = samplings[row.task]
         yield (
             row,
             Request(
