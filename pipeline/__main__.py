@@ -19,6 +19,7 @@ from pipeline.errors import (
     UserError,
     disk_failure,
 )
+from pipeline.stage2_train.export_formats import FORMATS, Format
 
 STEP_NAMES = (
     "generate", "curate", "controls", "pairs", "train", "evaluate", "score", "report",
@@ -99,12 +100,25 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     show.add_argument("--id", dest="id_option", metavar="ID", help="the same")
     show.add_argument("--n", type=int, default=3, help="how many samples of each kind")
-    export = _with_run(commands, "export", "hand the dataset to others (a dry run first)", _export)
+    export = _with_run(
+        commands, "export", "hand the dataset, or the student, to others (a dry run first)", _export
+    )
+    export.add_argument(
+        "--what", choices=["dataset", "student"], default="dataset",
+        help="the student is converted, opened again, compared and tested (docs/exporting.md)",
+    )  # fmt: skip
+    export.add_argument(
+        "--format", nargs="+", choices=FORMATS, metavar="FORMAT", dest="formats",
+        help=f"of the student: {', '.join(FORMATS)} (default: {FORMATS[0]})",
+    )  # fmt: skip
+    export.add_argument(
+        "--no-scores", action="store_true", help="do not test the exported student (minutes each)"
+    )
     export.add_argument(
         "--to", nargs="+", required=True, metavar="WHERE",
         help="hub (with --repo), or folder PATH (a path or a URL that fsspec writes to)",
     )  # fmt: skip
-    export.add_argument("--repo", metavar="OWNER/NAME", help="the dataset's repository on the hub")
+    export.add_argument("--repo", metavar="OWNER/NAME", help="the repository on the hub")
     export.add_argument("--public", action="store_true", help="a new repository is not private")
     export.add_argument("--yes", action="store_true", help="really do it")
     for what, why in (
@@ -204,9 +218,25 @@ def _show(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from pipeline.commands.export import export, target_of
 
+    target = target_of(arguments.to, arguments.repo, arguments.public)
+    overruled = arguments.with_contamination or arguments.with_secrets
+    if arguments.what == "student":
+        if overruled:
+            raise UserError("--with-contamination and --with-secrets are about rows of a dataset")
+        from pipeline.commands.export_student import export_student
+
+        return export_student(
+            arguments.run,
+            [Format(name) for name in arguments.formats or FORMATS[:1]],
+            target,
+            yes=arguments.yes,
+            scores=not arguments.no_scores,
+        )
+    if arguments.formats or arguments.no_scores:
+        raise UserError("--format and --no-scores are about the student; add --what student")
     return export(
         arguments.run,
-        target_of(arguments.to, arguments.repo, arguments.public),
+        target,
         yes=arguments.yes,
         with_contamination=arguments.with_contamination,
         with_secrets=arguments.with_secrets,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 TEMPLATE = (
@@ -10,7 +11,13 @@ TEMPLATE = (
 )
 
 
-def make_tiny_model(folder: Path, hidden: int = 64, layers: int = 2, seed: int = 0) -> Path:
+def make_tiny_model(
+    folder: Path,
+    hidden: int = 64,
+    layers: int = 2,
+    seed: int = 0,
+    merges: Sequence[tuple[str, str]] = (),
+) -> Path:
     """Random weights, a byte-level tokenizer of about 300 tokens; some 150 k parameters."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -19,7 +26,8 @@ def make_tiny_model(folder: Path, hidden: int = 64, layers: int = 2, seed: int =
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     vocabulary = {token: i for i, token in enumerate(special + letters)}
-    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    vocabulary |= {a + b: len(vocabulary) + i for i, (a, b) in enumerate(merges)}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(

@@ -1,4 +1,5 @@
-"""`distill export RUN --to hub|folder`: hand a run's dataset to others.
+"""`distill export RUN --to hub|folder`: hand a run's dataset to others; the student is next door,
+in export_student.py.
 
 Without `--yes` nothing leaves: what would go is printed. Refused, unless overruled by name: rows
 that overlap with evaluation items, and rows that look as if they held keys or passwords.
@@ -23,6 +24,10 @@ from pipeline.stage1_generate.parquet import dataset_files
 NAMED = 5  # rows that a refusal names
 HEAD_LINES = 40  # of the card, in the dry run
 TOKEN = "HF_TOKEN"
+SHARDS = (
+    ".parquet",
+    ".safetensors",
+)  # kinds of which one version may have more files than the next
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -44,9 +49,9 @@ def export(
             f"{folder} is not there yet; `distill curate {run / 'config.yaml'}` makes it"
         )
     if target.kind == "folder":
-        _refuse_taken(target.place)
+        refuse_taken(target.place)
     elif yes:
-        _token()  # before rows are read for minutes
+        token()  # before rows are read for minutes
     _print_contents(folder, target)
     print("\nlooking for rows of the evaluation and for secrets (1 to 2 ms a row)", flush=True)
     if not with_contamination:
@@ -54,17 +59,17 @@ def export(
     if not with_secrets:
         _refuse_secrets(folder)
     if not yes:
-        print(f"\nnothing has left this machine: this was a dry run; add --yes to {_verb(target)}")
+        print(f"\nnothing has left this machine: this was a dry run; add --yes to {verb(target)}")
         return DONE
     if target.kind == "folder":
-        _copy(folder, target.place)
+        copy_folder(folder, target.place)
         print(f"copied to {target.place}")
     else:
-        print(f"pushed: {_push(folder, target)}")
+        print(f"pushed: {push_folder(folder, target)}")
     return DONE
 
 
-def _verb(target: Target) -> str:
+def verb(target: Target) -> str:
     return "copy it" if target.kind == "folder" else "push it"
 
 
@@ -135,7 +140,7 @@ def _is_key(name: str, value: str) -> bool:
     return name.endswith(("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")) and len(value) >= 12
 
 
-def _token() -> str:
+def token() -> str:
     token = os.environ.get(TOKEN)
     if not token:
         raise UserError(
@@ -145,21 +150,27 @@ def _token() -> str:
     return token
 
 
-def _push(folder: Path, target: Target) -> str:
-    """Make the repository if need be, and one commit with all files; its address."""
+def push_folder(folder: Path, target: Target, kind: str = "dataset", inner: str = "") -> str:
+    """Make the repository if need be, and one commit with all files; its address.
+
+    `kind`: dataset or model. `inner`: the folder in the repository.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 
-    api = HfApi(token=_token())
+    api = HfApi(token=token())
     try:
-        api.create_repo(target.place, repo_type="dataset", private=not target.public, exist_ok=True)
+        api.create_repo(target.place, repo_type=kind, private=not target.public, exist_ok=True)
         done = api.upload_folder(
             repo_id=target.place,
-            repo_type="dataset",
+            repo_type=kind,
             folder_path=folder,
-            commit_message="Dataset made by blackbox-distill",
+            path_in_repo=inner or None,
+            commit_message=f"{kind.capitalize()} made by blackbox-distill",
             # Shards of an earlier, longer version would be read as part of this one.
-            delete_patterns=["*.parquet"],
+            delete_patterns=sorted(
+                {f"*{p.suffix}" for p in folder.glob("*.*") if p.suffix in SHARDS}
+            ),
         )
     except HFValidationError as error:
         raise UserError(f"--repo {target.place}: {error}") from None
@@ -171,7 +182,7 @@ def _push(folder: Path, target: Target) -> str:
     return str(done)
 
 
-def _refuse_taken(place: str) -> None:
+def refuse_taken(place: str) -> None:
     from fsspec.core import url_to_fs
 
     try:
@@ -183,7 +194,7 @@ def _refuse_taken(place: str) -> None:
         raise UserError(f"--to folder {place}: is there already and not empty; name another")
 
 
-def _copy(folder: Path, place: str) -> None:
+def copy_folder(folder: Path, place: str) -> None:
     from fsspec.core import url_to_fs
 
     system, path = url_to_fs(place)

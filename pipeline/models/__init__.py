@@ -73,8 +73,9 @@ def open_model(config: ModelConfig, place: str = "teacher", *, online: bool = Fa
         from pipeline.models.fake import FakeModel
 
         return FakeModel(identity, config.serving.script)
-    checkpoint = local_checkpoint(config.model, config.revision, config.serving)
-    if config.backend == "transformers":
+    here = config.backend == "transformers"
+    checkpoint = local_checkpoint(config.model, config.revision, config.serving, onnx=here)
+    if here:
         from pipeline.models.transformers_local import TransformersModel
 
         return TransformersModel(checkpoint, identity, config.serving)
@@ -125,9 +126,19 @@ def _open_endpoint(config: ModelConfig, place: str, online: bool) -> Model:
     return BatchModel(model, config.model, serving, batch, RUNS)
 
 
-def local_checkpoint(model: str, revision: str | None, serving: Serving) -> Checkpoint:
-    """A folder or hub id that transformers, vLLM and the trainer can all open."""
+def local_checkpoint(
+    model: str, revision: str | None, serving: Serving, *, onnx: bool = False
+) -> Checkpoint:
+    """A folder or hub id that transformers, vLLM and the trainer can all open.
+
+    `onnx`: whether a folder with ONNX weights will do, which the transformers backend alone runs.
+    """
     checkpoint = unpack(model, revision)
+    if checkpoint.onnx and not onnx:
+        raise UserError(
+            f"{model}: is a student exported to ONNX, which can only be asked, by the backend "
+            "`transformers`; name the folder it was exported from, or one with safetensors"
+        )
     if checkpoint.remote_code and not serving.trust_remote_code:
         raise UserError(
             f"{model}: its config.json asks to run code that comes with the model (auto_map). "

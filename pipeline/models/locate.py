@@ -21,12 +21,14 @@ from pipeline.records import digest
 from pipeline.steps import stamp_of
 
 UNPACKED = Path("runs") / "models"
+ONNX_FILE = "model.onnx"
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
     source: str  # a folder, or a hub id
     revision: str | None
     remote_code: bool = False  # config.json has an auto_map
+    onnx: bool = False  # model.onnx in place of safetensors (what `distill export` wrote)
 
 
 def identity_of(model: str, revision: str | None = None) -> str:
@@ -42,7 +44,8 @@ def identity_of(model: str, revision: str | None = None) -> str:
         return f"gguf:{stamp_of(path).sha256[:16]}"
     if path.is_dir():
         _need((path / "config.json").is_file(), model, "the folder has no config.json")
-        files = [*path.glob("*.safetensors"), *path.glob("*.json"), *path.glob("*.jinja")]
+        kinds = ("*.safetensors", "*.json", "*.jinja", f"{ONNX_FILE}*")
+        files = [file for kind in kinds for file in path.glob(kind)]
         hashes = {f.name: stamp_of(f).sha256 for f in sorted(files)}
         return f"folder:{digest(hashes, 16)}"
     _need(
@@ -61,22 +64,28 @@ def unpack(model: str, revision: str | None = None) -> Checkpoint:
         gguf = Path(model)
     elif Path(model).is_dir():
         _need((Path(model) / "config.json").is_file(), model, "the folder has no config.json")
+        onnx = (Path(model) / ONNX_FILE).is_file() and not any(Path(model).glob("*.safetensors"))
         _need(
-            any(Path(model).glob("*.safetensors")),
+            onnx or any(Path(model).glob("*.safetensors")),
             model,
             "no .safetensors in the folder (pickled weights are not opened: they can run code)",
         )
         config = json.loads((Path(model) / "config.json").read_text())
-        return Checkpoint(model, None, "auto_map" in config)
+        return Checkpoint(model, None, "auto_map" in config, onnx)
     else:
         identity_of(model, revision)  # whether it is a hub id
         return Checkpoint(model, revision)
-    identity = identity_of(model, revision)
-    slug = re.sub(r"[^a-z0-9.]+", "-", identity.lower()).strip("-.")[:48]
-    folder = UNPACKED / f"{slug}-{digest(identity, 8)}"
+    folder = unpacked_folder(model, revision)
     if not folder.is_dir():
         _convert(gguf, folder)
     return Checkpoint(str(folder), None)
+
+
+def unpacked_folder(model: str, revision: str | None = None) -> Path:
+    """Where the safetensors of a GGUF are, or will be."""
+    identity = identity_of(model, revision)
+    slug = re.sub(r"[^a-z0-9.]+", "-", identity.lower()).strip("-.")[:48]
+    return UNPACKED / f"{slug}-{digest(identity, 8)}"
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.models.locate import Checkpoint
 from pipeline.models.open_turn import Rendered, render_chat
 from pipeline.models.reasoning import opens_reasoning, split_reasoning
 from pipeline.models.sampling_torch import pick_tokens, token_logprobs
+from pipeline.models.weights import device_of, open_weights
 from pipeline.records import ErrorKind, Finish, Generation, Request, Sampling, TokenLogprob, Usage
 
 WINDOW_BATCHES = 8  # requests pulled ahead, to have something to sort
@@ -54,14 +55,14 @@ class TransformersModel:
 
     def __init__(self, checkpoint: Checkpoint, identity: str, serving: Serving) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # a log file is no place for one
         self.identity = identity
         self._torch = torch
         self._batch = serving.batch_size
-        self._device = serving.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = "cpu" if checkpoint.onnx else device_of(serving)
         self._onednn = self._device == "cpu" and tune_cpu()
         options: dict[str, Any] = {
             "revision": checkpoint.revision,
@@ -69,15 +70,9 @@ class TransformersModel:
         }
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.source, **options)
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
-                checkpoint.source,
-                dtype=torch.float32 if self._device == "cpu" else torch.bfloat16,
-                use_safetensors=True,
-                **options,
-            )
+            self._model: Any = open_weights(checkpoint, self._device, options)
         except (OSError, ValueError) as error:
             raise UserError(f"model {checkpoint.source!r} cannot be opened: {error}") from None
-        self._model.to(self._device).eval()
         self._ends = self._end_tokens()
         self._context = getattr(self._model.config, "max_position_embeddings", None) or 1 << 30
 

@@ -159,7 +159,7 @@ def run_arms(config: Config) -> StepResult:
     usage, cost, asked = Usage(), 0.0, 0
     failed: list[str] = []
     for arm in config.evaluate.arms:
-        answers, spent, new = _run_arm(config, arm, spending, failed)
+        answers, spent, new = ask_arm(config, arm, arm_model(config, arm), spending, failed)
         for ability in config.evaluate.abilities:
             rows = [a for a in answers if a.ability == ability]
             write_jsonl(partial / arm / f"{ability}.jsonl", rows)
@@ -178,15 +178,16 @@ def run_arms(config: Config) -> StepResult:
     )
 
 
-def _run_arm(
-    config: Config, arm: Arm, spending: Spending, failed: list[str]
+def ask_arm(
+    config: Config, arm: Arm, chosen: ModelConfig, spending: Spending, failed: list[str]
 ) -> tuple[list[Answer], Usage, int]:
-    """(answers, token use of all of them, how many were asked now).
+    """(answers of `chosen`, token use of all of them, how many were asked now).
+
+    The arm says which questions: a teacher has prompts of its own.
 
     A failed row is no wrong answer: one that may work later stops the step, one that never will
     is left out of every score and goes to `failed`.
     """
-    chosen = arm_model(config, arm)
     model = model_identity(chosen)
     questions = [(q, q.request(model)) for q in questions_of(config, arm)]
     price = config.teacher_of(config.evaluate.teacher).price
