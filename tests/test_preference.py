@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +328,37 @@ def test_a_stopped_stage_goes_on_with_the_same_rows(
     found = [entry["loss"] for entry in log(curated) if "loss" in entry]
     assert len(found) == 12
     assert found == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_control_has_pairs_of_its_own(project: Project) -> None:
+    preference = {"dpo": DPO, "sampling": {"max_tokens": 16}, "after": "nothing"}
+    project.edit(train={"preference": preference}, curate__controls=["random"])
+    curate(project)
+    done = project.call("train", "config.yaml", "--control", "random")
+    assert done.returncode == 0, done.stderr
+    pairs_of = project.run / "3_control_preference" / "random"
+    chosen = pyarrow.parquet.read_table(next(pairs_of.glob("train-*"))).to_pylist()
+    taught = datasets.load_dataset(
+        "parquet", data_files=str(project.run / "3_controls/random/train-*")
+    )
+    known = {tuple(row["source"]) for row in taught["train"]}
+    assert chosen and {tuple(row["source"]) for row in chosen} <= known
+    assert (project.run / "4_controls" / "random" / "model.safetensors").is_file()
+    assert not (project.run / "3_preference").exists()
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_asks_and_both_train(curated: Project) -> None:
+    changed = {"after": "nothing", "dpo": DPO | {"precompute_ref_log_probs": True}}
+    curated.edit(train={"preference": changed | {"sampling": {"max_tokens": 16}}})
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         "-m", "pipeline", "train", "config.yaml"],
+        cwd=curated.folder, capture_output=True, text=True, timeout=280,
+        env=curated.environment() | {"OMP_NUM_THREADS": "1"} | {"MASTER_ADDR": "127.0.0.1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [r["step"] for r in curated.rows("steps.jsonl")][-2:] == ["pairs", "train"]
+    assert "12 new" in done.stdout
+    assert margin(curated, curated.run / "4_student") > margin(curated, curated.model)

@@ -11,7 +11,6 @@ rejected answer would be pushed away as many times as the teacher was sampled.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,45 +22,22 @@ from pipeline import stopping
 from pipeline.config import Budget, Config, ModelConfig, Price, Task
 from pipeline.config_dataset import Control
 from pipeline.config_train import Preference
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity, open_model
 from pipeline.models.ask import Spending, ask
 from pipeline.progress import Progress
 from pipeline.prompts import load_prompt
-from pipeline.records import (
-    Decision,
-    ErrorKind,
-    Example,
-    Finish,
-    Generation,
-    Message,
-    Request,
-    Sampling,
-    Usage,
-    digest,
-    request_id,
-)
-from pipeline.stage1_generate.curate import Candidate, Filter, make_filter
-from pipeline.stage1_generate.curate.judge import task_filters
+from pipeline.records import Request, Sampling, request_id
 from pipeline.stage1_generate.dataset import new_folder, put_in_place
-from pipeline.stage1_generate.used import RUNS, StoredSeeds
-from pipeline.stage2_train.pair_files import (
-    LeftOut,
-    Pair,
-    Report,
-    Row,
-    pair_card,
-    read_rows,
-    write_pairs,
-)
+from pipeline.stage1_generate.used import RUNS
+from pipeline.stage2_train.pair_choice import SIDES, Asking, Pairs, verifiers_of
+from pipeline.stage2_train.pair_files import Report, Row, pair_card, read_rows, write_pairs
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.evaluate import arm_model
 from pipeline.steps import Step, StepResult
 
 VERSION = 1  # raised with every change of which pairs are made
-SIDES = ("train", "validation")
-VERIFIERS = ("answer", "constraints", "code")  # filters that tell a right answer from a wrong one
 
 
 def step(config: Config, control: Control | None = None) -> Step:
@@ -75,7 +51,7 @@ def step(config: Config, control: Control | None = None) -> Step:
     }
     if settings.rejected == "wrong":
         found["extractor"] = EXTRACTOR_VERSION
-        found["verifiers"] = {task.name: _verifiers(config, task) for task in config.tasks}
+        found["verifiers"] = {task.name: verifiers_of(config, task) for task in config.tasks}
     return Step(
         name="pairs" if control is None else f"pairs --control {control}",
         run=run,
@@ -119,7 +95,7 @@ def make_pairs(config: Config, control: Control | None = None) -> StepResult:
     asking = partial(_requests, config, _dataset(config, control), model_identity(student))
     with Ledger(RUNS, model_identity(student)) as ledger:
         new = _ask(config, student, ledger, asking)
-        pairs = _Pairs(config, ledger, asking)
+        pairs = Pairs(config, ledger, asking)
         folder = pairs_folder(config, control)
         unfinished = folder.with_name(f"{folder.name}.partial")
         new_folder(unfinished)
@@ -184,7 +160,7 @@ def _requests(
         )
 
 
-def _ask(config: Config, student: ModelConfig, ledger: Ledger, asking: Any) -> int:
+def _ask(config: Config, student: ModelConfig, ledger: Ledger, asking: Asking) -> int:
     """Each prompt once; how many were new."""
 
     def distinct() -> Iterator[Request]:
@@ -207,104 +183,3 @@ def _ask(config: Config, student: ModelConfig, ledger: Ledger, asking: Any) -> i
     finally:
         progress.close()
     return progress.rows
-
-
-class _Pairs:
-    """The dataset's rows as pairs, and what was left out of them."""
-
-    def __init__(self, config: Config, ledger: Ledger, asking: Any) -> None:
-        self.cut_off = 0
-        self.usage = Usage()
-        self.failed: list[str] = []
-        self._left_out: Counter[LeftOut] = Counter()
-        self._ledger = ledger
-        self._asking = asking
-        self._checks: dict[str, list[Filter]] = {}
-        if _settings(config).rejected == "wrong":
-            self._checks = {
-                task.name: [
-                    make_filter(name, settings, f"tasks.{task.name}.filters", config)
-                    for name, settings in _verifiers(config, task)
-                ]
-                for task in config.tasks
-            }
-        self._seeds = StoredSeeds(config.run_dir / "0_seeds.jsonl")
-        # An answer must not be chosen in one row and rejected in another: all of the teacher's.
-        self._taught = {
-            _mark(request, row.chosen[-1].content)
-            for side in SIDES
-            for row, request in asking(side)
-        }
-        self._seen: set[str] = set()  # requests, over both splits
-
-    def of(self, side: str) -> Iterator[Pair]:
-        paired: set[str] = set()
-        for row, request in self._asking(side):
-            stopping.raise_if_requested()
-            if request.id in paired:
-                self._left_out[LeftOut.FURTHER] += 1
-                continue
-            paired.add(request.id)
-            answer = self._answer(request)
-            why = self._why_not(row, request, answer)
-            if why is not None:
-                self._left_out[why] += 1
-                continue
-            self.cut_off += answer.finish is Finish.LENGTH
-            yield Pair(row, answer.text, request.id, ended=answer.finish is not Finish.LENGTH)
-
-    def close(self) -> None:
-        self._seeds.close()
-
-    def reasons(self) -> dict[str, int]:
-        return {
-            reason.value: self._left_out[reason] for reason in LeftOut if self._left_out[reason]
-        }
-
-    def _answer(self, request: Request) -> Generation:
-        stored = self._ledger.get(request.id)
-        assert stored is not None, request.id
-        answer = stored.generation
-        if answer.error_kind is ErrorKind.TRANSIENT:
-            raise Stopped(
-                f"student: a request failed for now ({answer.error}); all other answers are "
-                "stored. Run the same command again to ask what is missing"
-            )
-        if request.id not in self._seen:
-            self._seen.add(request.id)
-            spent = answer.usage
-            self.usage = Usage(self.usage.input + spent.input, self.usage.output + spent.output)
-            if answer.finish is Finish.ERROR:
-                self.failed.append(f"{request.id} (seed {request.seed_id}): {answer.error}")
-        return answer
-
-    def _why_not(self, row: Row, request: Request, answer: Generation) -> LeftOut | None:
-        if answer.finish is Finish.ERROR:
-            return LeftOut.ERROR
-        if not answer.text.strip():
-            return LeftOut.EMPTY
-        if _mark(request, answer.text) in self._taught:
-            return LeftOut.SAME
-        if self._right(row, request, answer):
-            return LeftOut.RIGHT
-        return None
-
-    def _right(self, row: Row, request: Request, answer: Generation) -> bool:
-        """By all the verifiers of its task; false where it has none."""
-        checks = self._checks.get(row.task)
-        if not checks:
-            return False
-        seed = self._seeds.get(row.task, row.seed_id)
-        example = Example(row.prompt, (Message("assistant", answer.text),), 1.0, (request.id,))
-        candidate = Candidate(seed, request, answer, example)
-        return all(check(candidate).decision is Decision.KEEP for check in checks)
-
-
-def _verifiers(config: Config, task: Task) -> list[tuple[str, dict[str, Any]]]:
-    common = [item for entry in config.curate.filters for item in entry.items()]
-    return [item for item in [*common, *task_filters(task)] if item[0] in VERIFIERS]
-
-
-def _mark(request: Request, text: str) -> int:
-    """64 bits for a prompt and an answer to it; white space does not count."""
-    return int(digest([request.id, " ".join(text.split())], 16), 16)
