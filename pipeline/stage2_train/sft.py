@@ -159,8 +159,7 @@ def _parts(config: Config, control: Control | None) -> list[tuple[Method, Stage,
 
 
 def _begin(config: Config, control: Control | None, partial: Path) -> None:
-    dataset = dataset_folder(config, control)
-    lengths = read_lengths(dataset)
+    lengths = read_lengths(dataset_folder(config, control))
     if lengths is not None and (warning := too_long(config, lengths)):
         print(f"warning: {warning}", file=sys.stderr)
     this = step(config, control)
