@@ -88,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
                 "--control", metavar="NAME",
                 help="train on 3_controls/NAME instead of the dataset, with the same settings",
             )  # fmt: skip
+        if name == "evaluate":
+            step.add_argument(
+                "--rescore", action="store_true",
+                help="score the saved answers again; asks no model (the same as --redo score)",
+            )  # fmt: skip
     _with_config(commands, "doctor", "is the teacher reachable, does the student fit", _doctor)
     _with_config(commands, "cancel", "end the batches that a provider still works on", _cancel)
 
@@ -179,7 +184,7 @@ def _steps(arguments: argparse.Namespace) -> int:
         arguments.command,
         arguments.config,
         arguments.overrides,
-        redo=arguments.redo,
+        redo="score" if getattr(arguments, "rescore", False) else arguments.redo,
         control=getattr(arguments, "control", None),
         until=getattr(arguments, "until", None),
     )

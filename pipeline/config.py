@@ -16,20 +16,20 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from pipeline.config_dataset import Control, DatasetFiles, Mixture
+from pipeline.config_evaluate import ARMS, CONTROL, Evaluate
 from pipeline.config_file import Location, apply_override, dump_yaml, load_yaml
 from pipeline.config_models import (
     Backend,
     Batch,
     ModelConfig,
     Price,
-    SamplingDict,
     Serving,
     Strict,
     Student,
     Teacher,
     unknown_key,
 )
-from pipeline.config_tasks import Accept, FilterList, Seeds, SeedSource, Task
+from pipeline.config_tasks import Accept, FilterList, SeedSource, Task
 from pipeline.config_train import SoftTargets, Train
 from pipeline.errors import UserError
 from pipeline.records import Sampling
@@ -50,9 +50,6 @@ __all__ = [
     "load_config",
     "save_config",
 ]
-
-Ability = Literal["in_context", "chain_of_thought", "instruction_following"]
-Arm = Literal["teacher", "before", "after"]
 
 RESERVED = ("ledger", "models")  # folders in runs/ that are no run
 
@@ -80,56 +77,6 @@ class Curate(Strict):
     mixture: Mixture | None = None
     controls: list[Control] = []
     dataset: DatasetFiles = DatasetFiles()
-
-
-class InContextItems(Strict):
-    name: str
-    items: Seeds
-
-
-class InContext(Strict):
-    tasks: list[InContextItems]
-    shots: list[int] = [0, 1, 2, 4, 8]
-    prompt: str = "prompts/student/in_context.yaml"
-    teacher_prompt: str | None = None
-    sampling: SamplingDict = {}
-
-
-class ChainOfThought(Strict):
-    items: Seeds
-    prompt: str = "prompts/student/question.yaml"
-    direct_prompt: str = "prompts/student/direct.yaml"
-    teacher_prompt: str | None = None
-    sampling: SamplingDict = {}
-    direct_sampling: SamplingDict = {}
-
-
-class InstructionFollowing(Strict):
-    seen_types: Seeds
-    unseen_types: Seeds
-    prompt: str = "prompts/student/instruction.yaml"
-    teacher_prompt: str | None = None
-    sampling: SamplingDict = {}
-
-
-class Evaluate(Strict):
-    abilities: list[Ability] = []
-    arms: list[Arm] = ["teacher", "before", "after"]
-    teacher: str | None = None
-    sampling: SamplingDict = {"temperature": 0.0, "max_tokens": 256}
-    in_context: InContext | None = None
-    chain_of_thought: ChainOfThought | None = None
-    instruction_following: InstructionFollowing | None = None
-
-    @model_validator(mode="after")
-    def _abilities_have_items(self) -> Evaluate:
-        for ability in self.abilities:
-            if getattr(self, ability) is None:
-                raise ValueError(
-                    f"abilities names {ability}, but there is no `evaluate.{ability}:` table "
-                    "that says which items to use (configs/quickstart.yaml has one to copy)"
-                )
-        return self
 
 
 class Budget(Strict):
@@ -200,6 +147,21 @@ class Config(Strict):
                     f"tasks.{task.name}.seeds.from: {source!r} is not a task before this one; "
                     f"allowed: {', '.join(names[:number]) or 'none, it is the first'}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> Config:
+        known = [*ARMS, *(f"{CONTROL}{name}" for name in self.curate.controls)]
+        for number, arm in enumerate(self.evaluate.arms):
+            place = f"evaluate.arms.{number}"
+            if arm.startswith(CONTROL) and arm not in known:
+                raise ValueError(
+                    f"{place}: {arm} needs curate.controls to name "
+                    f"{arm.removeprefix(CONTROL)}; seen there: {self.curate.controls or 'nothing'}"
+                )
+            if arm not in known and arm not in self.evaluate.models:
+                known += self.evaluate.models
+                raise ValueError(f"{place}: {unknown_key(arm, known)}")
         return self
 
     @model_validator(mode="after")

@@ -141,6 +141,12 @@ class Teacher(ModelConfig):
     price: Price = Price()
 
 
+class Compared(ModelConfig):
+    """A model that the evaluation puts beside the student."""
+
+    price: Price = Price()
+
+
 class Student(Strict):
     model: str
     revision: str | None = None

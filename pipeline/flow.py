@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from pipeline import stopping
 from pipeline.commands import printable
 from pipeline.config import Config, api_key, load_config, save_config
+from pipeline.config_dataset import Control
+from pipeline.config_evaluate import CONTROL
 from pipeline.errors import DONE, FAILED, NAMED, UserError
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
 
@@ -45,10 +47,25 @@ def all_steps(config: Config) -> list[Step]:
         *([controls.step(config)] if config.curate.controls else []),
         *([pairs.step(config)] if config.train.preference else []),
         sft.step(config),
+        *(step for name in tested_controls(config) for step in _training_of(config, name)),
         evaluate.step(config),
         evaluate.score_step(config),
         evaluate.report_step(config),
     ]
+
+
+def tested_controls(config: Config) -> list[Control]:
+    """The controls that the evaluation has an arm for: they are trained with the student."""
+    arms = config.evaluate.arms
+    return [name for name in config.curate.controls if f"{CONTROL}{name}" in arms]
+
+
+def steps_of(steps: Sequence[Step], command: str, until: str | None = None) -> list[Step]:
+    """Those that a command does, up to `until`; "train --control random" is a step of train."""
+    kinds = COMMANDS[command]
+    if until in kinds:
+        kinds = kinds[: kinds.index(until) + 1]
+    return [step for step in steps if step.name.split()[0] in kinds]
 
 
 def checked_config(path: Path, overrides: Sequence[str]) -> Config:
@@ -87,30 +104,26 @@ def run_command(
     stopping.install()
     config = checked_config(path, overrides)
     steps = all_steps(config)
-    names = COMMANDS[command]
+    mine = steps_of(steps, command, until)
     if control is not None:
         steps = _training_of(config, control)
-        names = tuple(step.name for step in steps)
-        redo = next((name for name in names if name.split()[0] == redo), redo)
-        until = next((name for name in names if name.split()[0] == until), until)
-    if until in names:
-        names = names[: names.index(until) + 1]
+        mine = steps_of(steps, command, until)
+        redo = next((step.name for step in mine if step.name.split()[0] == redo), redo)
+    names = [step.name for step in mine]
     if redo is not None and redo not in names:
         raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
     if redo is not None and command == "train":
         check_training(path, overrides)  # before the old student is gone
     if int(os.environ.get("RANK", "0")) > 0:
-        return _follow(config, steps, names, redo is not None)
+        return _follow(mine, redo is not None)
     code = DONE
     with alone(config.run_dir):
         if redo is not None:
             if control is None:
                 redo_from(config, steps, redo)
             else:
-                forget(config.run_dir, steps[[step.name for step in steps].index(redo) :])
-        for step in steps:
-            if step.name not in names:
-                continue
+                forget(config.run_dir, steps[names.index(redo) :])
+        for step in mine:
             if state(step) is State.DONE:
                 print(f"{step.name}: done already")
             else:
@@ -127,9 +140,9 @@ def run_command(
     return code
 
 
-def _follow(config: Config, steps: list[Step], names: Sequence[str], redo: bool) -> int:
+def _follow(steps: Sequence[Step], redo: bool) -> int:
     """One of several processes that train together: the first keeps the books, this one trains."""
-    training = [step for step in steps if step.name in names and step.name.startswith("train")]
+    training = [step for step in steps if step.name.split()[0] == "train"]
     if not training:
         raise UserError(
             "several processes at once are for `distill train` alone; start the other commands "

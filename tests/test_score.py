@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 
@@ -200,3 +202,69 @@ def test_scores_survive_their_file_and_do_not_depend_on_row_order() -> None:
     backwards = {arm: list(reversed(some)) for arm, some in answers.items()}
     again = score(backwards, arms=ARMS, seed=3)
     assert again.comparisons == found.comparisons
+
+
+def arms(**right: int) -> dict[str, list[Answer]]:
+    return {name.replace("_", "-", 1): cot(name, n) for name, n in right.items()}
+
+
+def test_a_gain_that_a_control_has_as_well_is_not_distilled() -> None:
+    found = score(arms(before=6, after=26, control_random=24), arms=["before", "after"])
+    one = compared(found, "accuracy/step_by_step")
+    assert one.p_adjusted < 0.001
+    assert one.verdict is Finding.INCONCLUSIVE
+    assert "not clearly better than the control random (+5 points" in one.reason
+    (against,) = one.controls
+    assert (against.arm, against.n) == ("control-random", 40)
+    assert against.difference == pytest.approx(0.05)
+
+
+def test_a_gain_over_before_and_over_every_control_is_distilled() -> None:
+    beaten = arms(before=6, after=30, control_random=8, control_label_only=7)
+    one = compared(score(beaten, arms=["before", "after"]), "accuracy/step_by_step")
+    assert one.verdict is Finding.DISTILLED
+    assert [against.arm for against in one.controls] == ["control-label_only", "control-random"]
+    # One control that is as good is enough to take the claim away.
+    matched = beaten | arms(control_gold=30)
+    one = compared(score(matched, arms=["before", "after"]), "accuracy/step_by_step")
+    assert one.verdict is Finding.INCONCLUSIVE and "control gold" in one.reason
+
+
+def test_asking_the_student_before_again_shows_the_noise() -> None:
+    first = cot("before", 20)
+    again = [
+        msgspec.structs.replace(row, correct=1.0 - row.correct)
+        if row.item_id in ("item-0", "item-39", "item-38")
+        and row.variant == "step_by_step"
+        else row
+        for row in first
+    ]  # fmt: skip
+    found = score({"before": first, "before_again": again}, arms=["before"])
+    (noise,) = found.noise
+    assert (noise.metric, noise.differing, noise.n) == ("accuracy/step_by_step", 3, 40)
+    assert noise.difference == pytest.approx(1 / 40)
+    assert noise.low < 0 < noise.high
+
+
+@pytest.mark.slow
+def test_two_evaluations_of_one_model_give_no_verdict_beyond_the_declared_5_percent() -> None:
+    # 100 times the same student, asked twice at random: each item has its own chance to be right.
+    # Four comparisons a run; Holm keeps the share of runs with any verdict at 5 %.
+    draw = random.Random(5)
+    chances = [draw.betavariate(0.6, 0.9) for _ in range(64)]
+    found = 0
+    for _ in range(100):
+        answers = {}
+        for arm in ("before", "after"):
+            some = []
+            for ability, variant in (
+                ("chain_of_thought", "step_by_step"),
+                ("in_context", "task k=8"),
+                ("instruction_following", "unseen_types"),
+                ("instruction_following", "seen_types"),
+            ):
+                some += rows(arm, ability, variant, [int(draw.random() < p) for p in chances])
+            answers[arm] = some
+        verdicts = {c.verdict for c in score(answers, arms=["before", "after"]).comparisons}
+        found += verdicts != {Finding.INCONCLUSIVE}
+    assert found <= 10  # binomial(100, 0.05): more in 1.2 % of cases, and the tests are exact

@@ -18,7 +18,7 @@ from pipeline.stage1_generate.curate.funnel import Dropped
 from pipeline.stage1_generate.dataset import read_mixture
 from pipeline.stage1_generate.recipes import teaches
 from pipeline.stage1_generate.used import RUNS, UsedRow
-from pipeline.stage3_evaluate.evaluate import arm_model
+from pipeline.stage3_evaluate.evaluate import arm_model, trained_folder
 from pipeline.steps import FileStamp, StepRecord, stamp_of
 
 NAMED = 10  # of problems that one cause gives many times
@@ -53,8 +53,9 @@ def _ledgers(config: Config, run: Path) -> list[Path]:
     models = {model_identity(teacher) for teacher in config.all_teachers.values()}
     if config.train.preference:
         models.add(model_identity(arm_model(config, "before")))
-    for arm in config.evaluate.arms:
-        if arm != "after" or (run / "4_student").is_dir():
+    for arm in config.evaluate.all_arms:
+        trained = trained_folder(config, arm)
+        if trained is None or trained.is_dir():
             models.add(model_identity(arm_model(config, arm)))
     return [f for m in sorted(models) if (f := ledger_folder(RUNS, m)).is_dir()]
 

@@ -16,7 +16,7 @@ from types import FrameType
 
 from pipeline import stopping
 from pipeline.errors import DONE, FAILED
-from pipeline.flow import COMMANDS, all_steps, alone, checked_config, redo_from
+from pipeline.flow import COMMANDS, all_steps, alone, checked_config, redo_from, steps_of
 from pipeline.models.deaths import left_behind
 from pipeline.steps import State, state
 
@@ -52,10 +52,8 @@ def run(
             redo_from(config, steps, redo)
     to_do = rows_failed = False
     for command in _commands(until):
-        names = COMMANDS[command]
-        if stop := _stop_at(command, until):
-            names = names[: names.index(stop[1]) + 1]
-        mine = [step for step in steps if step.name in names]
+        stop = _stop_at(command, until)
+        mine = steps_of(steps, command, until="pairs" if stop else None)
         # Lazily: what a later step reads is only there when the earlier ones are done.
         if all(state(step) is State.DONE for step in mine):
             continue
@@ -65,7 +63,7 @@ def run(
             if code != DONE:
                 return code
         to_do = True
-        code = _start(command, path, overrides, *_stop_at(command, until))
+        code = _start(command, path, overrides, *stop)
         if code == FAILED and all(state(step) is State.DONE for step in mine):
             rows_failed = True  # and were named; the others go on
         elif code != DONE:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.config import Arm, Config
+from pipeline.config import Config
+from pipeline.config_evaluate import Arm
 from pipeline.prompts import load_prompt, render
 from pipeline.records import Answer, Extraction, Generation
 from pipeline.stage3_evaluate.answers import extract_number, numbers_equal

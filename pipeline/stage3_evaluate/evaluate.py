@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from pipeline.config import Arm, Budget, Config, ModelConfig, Price
+from pipeline.config import Budget, Config, ModelConfig, Price
+from pipeline.config_evaluate import CONTROL, Arm
 from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity, open_model
@@ -41,13 +42,24 @@ def arm_model(config: Config, arm: Arm) -> ModelConfig:
     """Which model an arm is."""
     if arm == "teacher":
         return config.teacher_of(config.evaluate.teacher)
+    if arm in config.evaluate.models:
+        return config.evaluate.models[arm]
     student = config.student
     model, revision = student.model, student.revision
-    if arm == "after":
-        model, revision = str(config.run_dir / "4_student"), None
+    if (folder := trained_folder(config, arm)) is not None:
+        model, revision = str(folder), None
     return ModelConfig(
         backend=student.backend, model=model, revision=revision, serving=student.serving
     )
+
+
+def trained_folder(config: Config, arm: Arm) -> Path | None:
+    """Where the student of an arm is that this run trains; None for the other arms."""
+    if arm == "after":
+        return config.run_dir / "4_student"
+    if arm.startswith(CONTROL):
+        return config.run_dir / "4_controls" / arm.removeprefix(CONTROL)
+    return None
 
 
 def step(config: Config) -> Step:
@@ -59,8 +71,9 @@ def step(config: Config) -> Step:
         prompts = {k: v for k, v in settings.items() if k.endswith("prompt")}
         hashes = {k: load_prompt(v).ref.hash for k, v in prompts.items()}
         tables[ability] = settings | hashes
+    trained = {arm: trained_folder(config, arm) for arm in evaluate.all_arms}
     models = {
-        arm: model_identity(arm_model(config, arm)) for arm in evaluate.arms if arm != "after"
+        arm: model_identity(arm_model(config, arm)) for arm in trained if trained[arm] is None
     }
     files = [Path(s.path) for s in item_sources(evaluate) if s.path]
     return Step(
@@ -69,12 +82,12 @@ def step(config: Config) -> Step:
         settings={
             "seed": config.seed,
             "sampling": evaluate.sampling,
-            "arms": evaluate.arms,
+            "arms": evaluate.all_arms,
             "models": models,
             "abilities": tables,
             "extractor": EXTRACTOR_VERSION,
         },
-        inputs=[*([run / "4_student"] if "after" in evaluate.arms else []), *files],
+        inputs=[*(folder for folder in trained.values() if folder is not None), *files],
         outputs=[run / "5_answers"],
         work=lambda: run_arms(config),
     )
@@ -85,7 +98,7 @@ def score_step(config: Config) -> Step:
     return Step(
         name="score",
         run=run,
-        settings={"seed": config.seed, "arms": config.evaluate.arms},
+        settings={"seed": config.seed, "arms": config.evaluate.all_arms},
         inputs=[run / "5_answers"],
         outputs=[run / "6_scores.json"],
         work=lambda: score_answers(config),
@@ -141,6 +154,9 @@ NEEDED: dict[str, dict[str, Callable[[Seed], bool]]] = {
 }
 
 
+_PLACES = {"teacher": "teacher"}  # of an arm's model in the config, for messages
+
+
 def questions_of(config: Config, arm: Arm) -> Iterator[Question]:
     for ability in config.evaluate.abilities:
         yield from ABILITIES[ability].questions(config, arm)
@@ -158,15 +174,14 @@ def run_arms(config: Config) -> StepResult:
         spending.start_from(before.tokens, before.cost_usd or 0.0)
     usage, cost, asked = Usage(), 0.0, 0
     failed: list[str] = []
-    for arm in config.evaluate.arms:
+    for arm in config.evaluate.all_arms:
         answers, spent, new = ask_arm(config, arm, arm_model(config, arm), spending, failed)
         for ability in config.evaluate.abilities:
             rows = [a for a in answers if a.ability == ability]
             write_jsonl(partial / arm / f"{ability}.jsonl", rows)
         asked += new
         usage = Usage(usage.input + spent.input, usage.output + spent.output)
-        if arm == "teacher":
-            cost += cost_of(spent, config.teacher_of(config.evaluate.teacher).price)
+        cost += cost_of(spent, _price(config, arm))
     final = config.run_dir / "5_answers"
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
@@ -189,15 +204,17 @@ def ask_arm(
     is left out of every score and goes to `failed`.
     """
     model = model_identity(chosen)
-    questions = [(q, q.request(model)) for q in questions_of(config, arm)]
-    price = config.teacher_of(config.evaluate.teacher).price
-    if arm != "teacher":  # a student costs no one anything by the token
-        spending, price = Spending(Budget()), Price()
+    sample = 1 if arm == "before_again" else 0  # another sample is another request
+    questions = [(q, q.request(model, sample)) for q in questions_of(config, arm)]
+    price = _price(config, arm)
+    if arm != "teacher" and arm not in config.evaluate.models:  # a student has no budget
+        spending = Spending(Budget())
     with Ledger(RUNS, model) as ledger:
         progress = Progress(
             f"testing {arm}", len(questions), seconds=config.execution.progress_seconds
         )
-        place = "teacher" if arm == "teacher" else "student"
+        others = config.evaluate.models
+        place = f"evaluate.models.{arm}" if arm in others else _PLACES.get(arm, "student")
         try:
             ask(
                 lambda: open_model(chosen, place),
@@ -229,6 +246,14 @@ def ask_arm(
     return answers, usage, new
 
 
+def _price(config: Config, arm: Arm) -> Price:
+    """A student costs no one anything by the token."""
+    if arm == "teacher":
+        return config.teacher_of(config.evaluate.teacher).price
+    other = config.evaluate.models.get(arm)
+    return other.price if other is not None else Price()
+
+
 def saved_answers(run: Path) -> dict[str, list[Answer]]:
     """Arm -> its answers."""
     found: dict[str, list[Answer]] = {}
@@ -239,7 +264,7 @@ def saved_answers(run: Path) -> dict[str, list[Answer]]:
 
 def score_answers(config: Config) -> StepResult:
     answers = saved_answers(config.run_dir)
-    scores = score(answers, arms=list(config.evaluate.arms), seed=config.seed)
+    scores = score(answers, arms=config.evaluate.all_arms, seed=config.seed)
     path = config.run_dir / "6_scores.json"
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.config import Arm, Config
+from pipeline.config import Config
+from pipeline.config_evaluate import Arm
 from pipeline.constraints import Outcome, check, follows_loose
 from pipeline.errors import UserError
 from pipeline.prompts import load_prompt, render

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.config import Config, Evaluate, SeedSource
+from pipeline.config import Config, SeedSource
+from pipeline.config_evaluate import Evaluate
 from pipeline.records import Seed
 from pipeline.stage1_generate.seeds import load_seeds
 

@@ -18,15 +18,15 @@ class Question(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     sampling: Sampling
 
-    def request(self, model: str) -> Request:
+    def request(self, model: str, sample_index: int = 0) -> Request:
         return Request(
-            id=request_id(model, self.messages, self.sampling, 0),
+            id=request_id(model, self.messages, self.sampling, sample_index),
             seed_id=self.item.id,
             recipe=f"evaluate/{self.ability}",
             prompt=self.prompt,
             messages=self.messages,
             sampling=self.sampling,
-            sample_index=0,
+            sample_index=sample_index,
             model=model,
         )
 

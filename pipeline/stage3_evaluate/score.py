@@ -15,6 +15,7 @@ from enum import StrEnum
 
 import msgspec
 
+from pipeline.config_evaluate import CONTROL
 from pipeline.records import Answer, Score
 from pipeline.stage3_evaluate import statistics
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
@@ -45,6 +46,30 @@ class Role(StrEnum):
     SECONDARY = "secondary"
 
 
+class Against(msgspec.Struct, frozen=True):
+    """after - a control on one metric, paired by item; the p is exact, two-sided, unadjusted."""
+
+    arm: str
+    control: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+class Noise(msgspec.Struct, frozen=True):
+    """The student before, asked a second time: what differs between two equal arms."""
+
+    ability: str
+    metric: str
+    difference: float  # second - first
+    low: float
+    high: float
+    differing: int  # items on which the two are not equally right
+    n: int
+
+
 class Comparison(msgspec.Struct, frozen=True):
     """after - before on one metric, paired by item; shares of 1, not per cent."""
 
@@ -69,6 +94,7 @@ class Comparison(msgspec.Struct, frozen=True):
     valid_n: int
     verdict: Finding
     reason: str
+    controls: list[Against] = []
 
 
 class Scores(msgspec.Struct, frozen=True):
@@ -78,6 +104,7 @@ class Scores(msgspec.Struct, frozen=True):
     scores: list[Score]
     comparisons: list[Comparison]
     notes: list[str]
+    noise: list[Noise] = []
     extractor: str = EXTRACTOR_VERSION
     confidence: float = 0.95
 
@@ -102,7 +129,9 @@ def score(answers: dict[str, list[Answer]], *, arms: Sequence[str], seed: int = 
             else:
                 notes.append(f"The arm {arm} was not asked about {ability}.")
     comparisons, said = _compare(answers, seed)
-    return Scores(present, scores, _adjusted(comparisons), notes + said)
+    noise = _noise(answers, seed)
+    notes += [*said, *(_noise_note(one) for one in noise)]
+    return Scores(present, scores, _adjusted(comparisons), notes, noise)
 
 
 def _abilities(answers: dict[str, list[Answer]]) -> list[str]:
@@ -133,8 +162,52 @@ def _compare(answers: dict[str, list[Answer]], seed: int) -> tuple[list[Comparis
             role = Role.SECONDARY if number else Role.PRIMARY
             arms = old[metric], new[metric], best.get(metric, {})
             valid = readable[0].get(metric, set()), readable[1].get(metric, set())
-            comparisons.append(_comparison(ability, metric, role, arms, valid, seed))
+            found = _comparison(ability, metric, role, arms, valid, seed)
+            beside = _against_controls(answers, ability, metric, new[metric], seed)
+            comparisons.append(msgspec.structs.replace(found, controls=beside))
     return comparisons, notes
+
+
+def _against_controls(
+    answers: dict[str, list[Answer]], ability: str, metric: str, after: Items, seed: int
+) -> list[Against]:
+    found = []
+    for arm in sorted(name for name in answers if name.startswith(CONTROL)):
+        control = primary_items(ability, answers[arm]).get(metric, {})
+        if shared := control.keys() & after.keys():
+            before, now = paired_strata(control, after)
+            gaps = _differences(before, now)
+            low, high = statistics.difference_interval(gaps, seed)
+            p = statistics.paired_test(before, now, seed).p
+            mean, gap = statistics.mean_of(before), statistics.mean_of(gaps)
+            found.append(Against(arm, mean, gap, low, high, p, len(shared)))
+    return found
+
+
+def _noise(answers: dict[str, list[Answer]], seed: int) -> list[Noise]:
+    first, second = answers.get("before", []), answers.get("before_again", [])
+    found = []
+    for ability in _abilities({"first": first, "second": second}):
+        old, new = primary_items(ability, first), primary_items(ability, second)
+        for metric in (name for name in old if old[name].keys() & new.get(name, {}).keys()):
+            gaps = _differences(*paired_strata(old[metric], new[metric]))
+            low, high = statistics.difference_interval(gaps, seed)
+            flat = [gap for stratum in gaps for gap in stratum]
+            differing = sum(gap != 0 for gap in flat)
+            mean = statistics.mean_of(gaps)
+            found.append(Noise(ability, metric, mean, low, high, differing, len(flat)))
+    return found
+
+
+def _noise_note(found: Noise) -> str:
+    return (
+        f"Noise: asked a second time, the student before differs on {found.differing} of {found.n} "
+        f"items of {found.ability}, {found.metric} ({100 * found.difference:+.1f} points)."
+    )
+
+
+def _differences(before: statistics.Strata, after: statistics.Strata) -> list[list[float]]:
+    return [[y - x for x, y in zip(a, b, strict=True)] for a, b in zip(before, after, strict=True)]
 
 
 def _comparison(
@@ -148,9 +221,7 @@ def _comparison(
     """One metric; `valid` holds the items that before, and after, answered readably."""
     old_items, new_items, teacher_items = arms
     old, new = paired_strata(old_items, new_items)
-    differences = [
-        [y - x for x, y in zip(a, b, strict=True)] for a, b in zip(old, new, strict=True)
-    ]
+    differences = _differences(old, new)
     n = sum(len(stratum) for stratum in old)
     low, high = statistics.difference_interval(differences, seed)
     tested = statistics.paired_test(old, new, seed)
@@ -181,6 +252,15 @@ def _comparison(
     )
 
 
+def _no_better_than_control(controls: list[Against]) -> str:
+    worst = min(controls, key=lambda control: control.low)
+    name = worst.arm.removeprefix(CONTROL).replace("_", " ")
+    return (
+        f"better than before, but not clearly better than the control {name} "
+        f"({100 * worst.difference:+.0f} points, {100 * worst.low:+.0f} to {100 * worst.high:+.0f})"
+    )
+
+
 def _gap(arms: tuple[Items, Items, Items], seed: int) -> GapRecovered:
     before, after, teacher = paired_strata(*arms)
     if not teacher:
@@ -189,18 +269,25 @@ def _gap(arms: tuple[Items, Items, Items], seed: int) -> GapRecovered:
 
 
 def _adjusted(comparisons: list[Comparison]) -> list[Comparison]:
-    """The verdicts, once Holm's adjustment over the whole family is known."""
+    """The verdicts, once Holm's adjustment over the whole family is known.
+
+    "Distilled" claims that after beats before and every control. Its p is the largest of theirs
+    (an intersection-union test, Berger 1982), and these are adjusted as a family of their own.
+    """
     adjusted = statistics.holm([comparison.p for comparison in comparisons])
+    claims = [max([c.p, *(against.p for against in c.controls)]) for c in comparisons]
     found: list[Comparison] = []
-    for comparison, p in zip(comparisons, adjusted, strict=True):
+    for comparison, p, claim in zip(comparisons, adjusted, statistics.holm(claims), strict=True):
         moved = msgspec.structs.replace(comparison, p_adjusted=p)
-        verdict, reason = _verdict(moved)
+        verdict, reason = _verdict(moved, claim)
         found.append(msgspec.structs.replace(moved, verdict=verdict, reason=reason))
     return found
 
 
-def _verdict(found: Comparison) -> tuple[Finding, str]:
+def _verdict(found: Comparison, p_claim: float) -> tuple[Finding, str]:
     if found.p_adjusted < ALPHA and found.low > 0:
+        if found.controls and (p_claim >= ALPHA or min(c.low for c in found.controls) <= 0):
+            return Finding.INCONCLUSIVE, _no_better_than_control(found.controls)
         # A student that only learned to answer in the form that is read must not look wiser.
         unread = found.gained - found.gained_readable
         form = f" ({unread} of them cut off or unreadable before)" if unread else ""

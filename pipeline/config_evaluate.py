@@ -1,0 +1,88 @@
+"""The part of a config that says how models are tested: abilities, their items, arms."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import model_validator
+
+from pipeline.config_models import Compared, SamplingDict, Strict
+from pipeline.config_tasks import Seeds
+
+Ability = Literal["in_context", "chain_of_thought", "instruction_following"]
+
+# What is tested. `before_again` is the student before, asked once more: what differs is noise.
+# Beside these: control-NAME, a student trained on the control NAME, and the names in `models`.
+ARMS = ("teacher", "before", "after", "before_again")
+CONTROL = "control-"
+Arm = str
+
+
+class InContextItems(Strict):
+    name: str
+    items: Seeds
+
+
+class InContext(Strict):
+    tasks: list[InContextItems]
+    shots: list[int] = [0, 1, 2, 4, 8]
+    prompt: str = "prompts/student/in_context.yaml"
+    teacher_prompt: str | None = None
+    sampling: SamplingDict = {}
+
+
+class ChainOfThought(Strict):
+    items: Seeds
+    prompt: str = "prompts/student/question.yaml"
+    direct_prompt: str = "prompts/student/direct.yaml"
+    teacher_prompt: str | None = None
+    sampling: SamplingDict = {}
+    direct_sampling: SamplingDict = {}
+
+
+class InstructionFollowing(Strict):
+    seen_types: Seeds
+    unseen_types: Seeds
+    prompt: str = "prompts/student/instruction.yaml"
+    teacher_prompt: str | None = None
+    sampling: SamplingDict = {}
+
+
+class Evaluate(Strict):
+    abilities: list[Ability] = []
+    arms: list[Arm] = ["teacher", "before", "after"]
+    models: dict[str, Compared] = {}  # others to compare with, each an arm by its name
+    teacher: str | None = None
+    sampling: SamplingDict = {"temperature": 0.0, "max_tokens": 256}
+    in_context: InContext | None = None
+    chain_of_thought: ChainOfThought | None = None
+    instruction_following: InstructionFollowing | None = None
+
+    @model_validator(mode="after")
+    def _names_of_models(self) -> Evaluate:
+        for name in self.models:
+            if name in ARMS or name.startswith(CONTROL) or not re.fullmatch(r"[\w.-]+", name):
+                raise ValueError(
+                    f"models: {name!r} cannot be the name of one; letters, digits, _ . and -, and "
+                    f"none of {', '.join(ARMS)} or {CONTROL}..."
+                )
+        twice = {arm for arm in self.arms if self.arms.count(arm) > 1}
+        if twice:
+            raise ValueError(f"arms: {', '.join(sorted(twice))} is there twice")
+        return self
+
+    @property
+    def all_arms(self) -> list[Arm]:
+        """`arms`, and the other models, whether `arms` names their place or not."""
+        return [*self.arms, *(name for name in self.models if name not in self.arms)]
+
+    @model_validator(mode="after")
+    def _abilities_have_items(self) -> Evaluate:
+        for ability in self.abilities:
+            if getattr(self, ability) is None:
+                raise ValueError(
+                    f"abilities names {ability}, but there is no `evaluate.{ability}:` table "
+                    "that says which items to use (configs/quickstart.yaml has one to copy)"
+                )
+        return self
