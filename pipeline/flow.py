@@ -110,8 +110,9 @@ def run_command(
         mine = steps_of(steps, command, until)
         redo = next((step.name for step in mine if step.name.split()[0] == redo), redo)
     names = [step.name for step in mine]
-    if redo is not None and redo not in names:
-        raise UserError(f"distill {command} --redo takes {' or '.join(names)}; seen {redo}")
+    allowed = names if control is not None else COMMANDS[command]
+    if redo is not None and redo not in allowed:
+        raise UserError(f"distill {command} --redo takes {' or '.join(allowed)}; seen {redo}")
     if redo is not None and command == "train":
         check_training(path, overrides)  # before the old student is gone
     if int(os.environ.get("RANK", "0")) > 0:
