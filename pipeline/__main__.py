@@ -105,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     show.add_argument("--id", dest="id_option", metavar="ID", help="the same")
     show.add_argument("--n", type=int, default=3, help="how many samples of each kind")
+    show.add_argument(
+        "--tokens", action="store_true",
+        help="rows of the dataset as the trainer tokenises them, and where the loss is taken",
+    )  # fmt: skip
     export = _with_run(
         commands, "export", "hand the dataset, or the student, to others (a dry run first)", _export
     )
@@ -217,7 +221,8 @@ def _status(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from pipeline.commands.show import show
 
-    return show(arguments.run, arguments.id or arguments.id_option, arguments.n)
+    wanted = arguments.id or arguments.id_option
+    return show(arguments.run, wanted, arguments.n, tokens=arguments.tokens)
 
 
 def _export(arguments: argparse.Namespace) -> int:

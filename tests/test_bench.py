@@ -29,6 +29,8 @@ BENCH = Path(__file__).parent.parent / "bench"
             "duplicates.py --rivals --rows 1000 --exact-rows 2000 --memory-rows 2000 --rounds 1",
             "| near_duplicates |",
         ),
+        ("train_ratio.py --model tiny --steps 6 --rounds 1", "median ratio "),
+        ("soft_cost.py --model tiny --steps 4 --rounds 1", "soft: median time "),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],
 )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from pipeline.stage2_train.soft_loss import Support, divergence, soft_loss
+from pipeline.stage2_train.soft_loss import Support
+from pipeline.stage2_train.soft_loss import divergence as sparse_divergence
+from pipeline.stage2_train.soft_loss import soft_loss as sparse_loss
 
 VOCABULARY, POSITIONS = 11, 6
 
@@ -21,6 +25,35 @@ def _teacher(k: int, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tens
     dense = (logits / temperature).log_softmax(-1)
     values, ids = dense.topk(k)
     return dense, ids, values
+
+
+def divergence(
+    logits: torch.Tensor,
+    ids: torch.Tensor,
+    teacher: torch.Tensor,
+    support: Support,
+    temperature: float,
+    taken_at: float,
+) -> torch.Tensor:
+    """Of a student that gives all its logits."""
+    student = (logits / taken_at).log_softmax(-1).gather(-1, ids.clamp(min=0))
+    found: torch.Tensor = sparse_divergence(student, ids, teacher, support, temperature, taken_at)
+    return found
+
+
+def soft_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    ids: torch.Tensor,
+    teacher: torch.Tensor,
+    *,
+    taken_at: float = 1.0,
+    **settings: Any,
+) -> torch.Tensor:
+    hard = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    student = (logits / taken_at).log_softmax(-1).gather(-1, ids.clamp(min=0))
+    found: torch.Tensor = sparse_loss(hard, student, ids, teacher, taken_at=taken_at, **settings)
+    return found
 
 
 def _bucketed(dense: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

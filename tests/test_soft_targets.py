@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.records import Message, TokenLogprob
-from pipeline.stage2_train.soft_rows import NOWHERE, Vocabulary, soft_row
+from pipeline.config_train import SoftTargets
+from pipeline.records import TokenLogprob
+from pipeline.stage2_train.soft_rows import NOWHERE, Vocabulary, soft_row, unpacked
+from pipeline.stage2_train.student_scores import student_scores
 from tests.project import Project
 from tests.tiny import make_tiny_model
+from tests.trainers import dataset, loss_and_gradient, make_trainer, taught_by, weighted
 
 
 @pytest.fixture
@@ -75,7 +81,8 @@ def test_lambda_0_trains_as_plain_sft(taught: Project) -> None:
     [
         ({"teacher__sampling": {"max_tokens": 4}}, "asks for no log-probabilities"),
         ({"train__soft_targets": {"temperature": 2.0}}, "support: topk_renormalised"),
-        ({"train__sft": {"packing": True}}, "packing is not possible"),
+        ({"train__sft": {"label_smoothing_factor": 0.1}}, "label_smoothing_factor 0.1"),
+        ({"train__sft": {"loss_type": "dft"}}, "loss_type 'dft'"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_asked(
@@ -93,21 +100,22 @@ def test_both_ways_of_naming_tokens_find_their_ids(project: Project) -> None:
     text = "a bé"
     ids = tokenizer(text)["input_ids"]
     names = tokenizer.convert_ids_to_tokens(ids)
+    prompt = [{"role": "user", "content": "q"}]
+    begin = len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"])
+    whole = tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": text}])
+    row_ids = whole["input_ids"]
     rows = []
     for given in (names, [tokenizer.decode([i]) for i in ids]):
         tokens = tuple(TokenLogprob(name, -0.5, ((name, -0.5), ("x", -2.0))) for name in given)
-        prompt, completion = [Message("user", "q")], [Message("assistant", text)]
-        rows.append(soft_row(vocabulary, prompt, completion, tokens, text, 3, None))
+        rows.append(soft_row(vocabulary, row_ids, begin, tokens, text, 3))
     assert rows[0].matched == len(ids)
     # Of é's two bytes neither is a text of its own; the others are found.
     assert rows[1].matched == len(ids) - 2
-    start = len(rows[0].input_ids) - rows[0].taught
-    assert rows[0].soft_ids[start].tolist() == [
-        ids[0],
-        tokenizer.convert_tokens_to_ids("x"),
-        NOWHERE,
-    ]
-    assert (rows[0].soft_ids[:start] == NOWHERE).all()
+    places, found, values = unpacked(rows[0].entries, 3)
+    assert places.tolist() == list(range(begin, begin + len(ids)))
+    assert found[0].tolist() == [ids[0], tokenizer.convert_tokens_to_ids("x"), NOWHERE]
+    assert values[0].tolist() == [-0.5, -2.0, 0.0]
+    assert {len(entry) for entry in rows[0].entries} == {0, 3 * 6}
 
 
 @pytest.mark.slow
@@ -116,3 +124,104 @@ def test_another_tokenizer_is_refused(taught: Project) -> None:
     done = taught.distill("run", "config.yaml", "--until", "train")
     # The end of the turn is no token that the teacher gave a probability for.
     assert done.returncode == 2 and "min_coverage is 100%" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("support", ["topk_tail", "topk_renormalised"])
+def test_a_student_that_is_its_teacher_has_no_gradient(
+    tmp_path: Path, tiny_model: Path, support: str
+) -> None:
+    soft = SoftTargets(weight=1.0, top_k=8, support=support)
+    add = taught_by(AutoModelForCausalLM.from_pretrained(tiny_model), 8)
+    trainer = make_trainer(tmp_path, tiny_model, dataset(), add, soft)
+    loss, gradient = loss_and_gradient(trainer)
+    _, plain = loss_and_gradient(make_trainer(tmp_path, tiny_model, dataset()))
+    # To the rounding of the float16 that log-probabilities are kept in.
+    assert loss == pytest.approx(0, abs=1e-5)
+    assert gradient.norm() < 2e-3 * plain.norm()
+
+
+def test_lambda_0_has_the_loss_of_plain_training(tmp_path: Path, tiny_model: Path) -> None:
+    add = taught_by(AutoModelForCausalLM.from_pretrained(tiny_model), 4)
+    soft = make_trainer(tmp_path, tiny_model, dataset(), add, SoftTargets(weight=0.0, top_k=4))
+    plain = make_trainer(tmp_path, tiny_model, dataset())
+    found, expected = loss_and_gradient(soft), loss_and_gradient(plain)
+    assert found[0] == expected[0]
+    torch.testing.assert_close(found[1], expected[1], atol=0, rtol=0)
+
+
+def test_soft_targets_and_weights_are_packed_with_their_rows(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    teacher = AutoModelForCausalLM.from_pretrained(make_tiny_model(tmp_path / "t", seed=3))
+    soft, rows = SoftTargets(weight=0.7, top_k=4), dataset((2.0, 0.5, 1.0))
+    found = {}
+    for packing in (False, True):
+        settings = {"packing": packing, "max_length": 200}
+        trainer = make_trainer(
+            tmp_path,
+            tiny_model,
+            rows,
+            lambda rows: weighted(taught_by(teacher, 4)(rows)),
+            soft,
+            **settings,
+        )
+        assert (len(trainer.train_dataset) < len(rows)) == packing
+        found[packing] = loss_and_gradient(trainer)
+    assert found[True][0] == pytest.approx(found[False][0], rel=1e-5)
+    torch.testing.assert_close(found[True][1], found[False][1], atol=1e-6, rtol=1e-3)
+    plain, _ = loss_and_gradient(make_trainer(tmp_path, tiny_model, dataset()))
+    assert found[True][0] != pytest.approx(plain, rel=1e-2)
+
+
+def test_the_trainers_loss_is_that_of_the_dense_logits(tmp_path: Path, tiny_model: Path) -> None:
+    teacher = AutoModelForCausalLM.from_pretrained(make_tiny_model(tmp_path / "t", seed=3))
+    soft = SoftTargets(weight=0.7, top_k=4)
+    trainer = make_trainer(tmp_path, tiny_model, dataset(), taught_by(teacher, 4), soft)
+    loss, _ = loss_and_gradient(trainer)
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        q, p = (
+            m(**inputs).logits[:, :-1].log_softmax(-1).double() for m in (trainer.model, teacher)
+        )
+    labels, ids = batch["labels"][:, 1:], p.topk(4).indices
+    hard = -q.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    a, b = p.exp().gather(-1, ids), q.exp().gather(-1, ids)
+    rest = (1 - a.sum(-1)), (1 - b.sum(-1))
+    kl = (a * (a / b).log()).sum(-1) + rest[0] * (rest[0] / rest[1]).log()
+    expected = (0.7 * kl + 0.3 * hard)[labels != -100].mean()
+    assert loss == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Llama", {}),
+        ("Gemma2", {"final_logit_softcapping": 2.0, "head_dim": 8}),
+        ("Granite", {"logits_scaling": 3.0}),
+        ("Cohere", {"logit_scale": 0.25}),
+    ],
+)
+def test_the_scores_are_those_of_the_models_own_logits(kind: str, settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+        initializer_range=0.5,
+        **settings,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    tokens = torch.randint(0, 50, (1, 9))
+    dense = model(tokens).logits[0].log_softmax(-1)
+    ids, labels = torch.randint(0, 50, (9, 4)), torch.randint(0, 50, (9,))
+    known = dense.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    hidden = model.base_model(tokens).last_hidden_state[0]
+    found = student_scores(model, hidden, ids, labels, known)
+    torch.testing.assert_close(found, dense.gather(-1, ids), atol=1e-5, rtol=1e-5)

@@ -14,8 +14,12 @@ from pipeline.stage1_generate.curate.funnel import Dropped
 from pipeline.stage3_evaluate.evaluate import saved_answers
 
 
-def show(name: str, wanted: str | None, n: int) -> int:
+def show(name: str, wanted: str | None, n: int, *, tokens: bool = False) -> int:
     run = run_folder(name)
+    if tokens:
+        from pipeline.commands.show_tokens import show_tokens  # it imports torch
+
+        return show_tokens(run, wanted, n)
     if wanted:
         return _trace(run, wanted, n)
     if not (run / "2_kept.jsonl").is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pipeline.commands import printable
-from pipeline.commands.whereabouts import Place, kept_rows, place_of, row_at, verdict_of
+from pipeline.commands.whereabouts import PLACE, Place, kept_rows, place_of, row_at, verdict_of
 from pipeline.config import Config, Task
 from pipeline.records import Decision, Message, Seed, read_jsonl
 from pipeline.stage1_generate.curate import Candidate, Filter, filter_kinds
@@ -24,7 +23,6 @@ from pipeline.stage1_generate.curate.judge import (
 from pipeline.stage1_generate.recipes import teaches
 from pipeline.stage1_generate.used import UsedRow, candidates
 
-_PLACE = re.compile(r"(train|validation):(\d+)")
 WIDTH = 24  # of the column with filters' names
 
 
@@ -34,7 +32,7 @@ def trace(config: Config, wanted: str, most: int) -> int:
     A request's or a seed's id, or the beginning of one; or `train:12`, a row of the dataset.
     """
     run = config.run_dir
-    if found := _PLACE.fullmatch(wanted):
+    if found := PLACE.fullmatch(wanted):
         wanted = row_at(run, found[1], int(found[2])).source[0]
     if not (run / "1_generations.jsonl").is_file():
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from pipeline.errors import UserError
 from pipeline.records import Example, Message, read_jsonl
 from pipeline.stage1_generate.curate.funnel import Dropped
 
+PLACE = re.compile(r"(train|validation):(\d+)")  # how a row of the dataset is named
+
 
 class Place(msgspec.Struct, frozen=True):
     """A row of 3_dataset/: `row` counts over all shards of the split, from 0."""
@@ -19,6 +22,7 @@ class Place(msgspec.Struct, frozen=True):
     split: str
     row: int
     file: str
+    row_of_file: int
     weight: float
     shots: int
     source: tuple[str, ...]
@@ -67,6 +71,17 @@ def row_at(run: Path, split: str, number: int) -> Place:
     )
 
 
+def whole_row(run: Path, place: Place) -> dict[str, Any]:
+    """All columns of a row of the dataset."""
+    file, row = _group(run / "3_dataset" / place.file, place.row_of_file)
+    return dict(file.slice(row, 1).to_pylist()[0])
+
+
+def count_rows(run: Path, split: str) -> int:
+    """Rows of the dataset's split; 0 where it has none."""
+    return sum(map(_count, _shards(run, split)))
+
+
 def _shards(run: Path, split: str) -> list[Path]:
     return sorted((run / "3_dataset").glob(f"{split}-*.parquet"))
 
@@ -93,15 +108,20 @@ def _columns(path: Path, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 def _place(path: Path, split: str, first: int, row: int) -> Place:
     """A row of a shard, which begins at the split's row `first`."""
+    group, place = _group(path, row)
+    found = group.slice(place, 1).to_pylist()[0]
+    fixed = {"split": split, "row": first + row, "file": path.name, "row_of_file": row}
+    return msgspec.convert({"shots": 0, **found} | fixed, Place)
+
+
+def _group(path: Path, row: int) -> tuple[Any, int]:
+    """(the row group of a shard that has this row, the row's place in it)."""
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(path)
-    before = 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
-        if row < before + rows:
-            found = file.read_row_group(group).slice(row - before, 1).to_pylist()[0]
-            fixed = {"split": split, "row": first + row, "file": path.name}
-            return msgspec.convert({"shots": 0, **found} | fixed, Place)
-        before += rows
-    raise IndexError(f"{path}: no row {row}")
+        if row < rows:
+            return file.read_row_group(group), row
+        row -= rows
+    raise IndexError(f"{path}: no such row")

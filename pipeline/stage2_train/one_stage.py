@@ -18,15 +18,16 @@ from typing import Any
 from pipeline import stopping
 from pipeline.config import Config
 from pipeline.config_train import Stage
-from pipeline.errors import RunFatal, Stopped, UserError
+from pipeline.errors import RunFatal, Stopped
 from pipeline.stage1_generate.parquet import dataset_files
 from pipeline.stage2_train.care import apply_smaller_batch, is_out_of_memory, shrink
 from pipeline.stage2_train.checkpoints import last_complete_checkpoint
+from pipeline.stage2_train.packing import check_packing
 from pipeline.stage2_train.ranks import processes, rank, wait_for_all
 from pipeline.stage2_train.settings import lora_config, sft_arguments
-from pipeline.stage2_train.soft_targets import with_soft_targets
 from pipeline.stage2_train.stages import stage_files, stage_rows
 from pipeline.stage2_train.student import open_student
+from pipeline.stage2_train.targets import trainer_kind
 
 LOG = "log.jsonl"  # written last: a stage that has one is done
 STUDENT = "student"
@@ -147,20 +148,6 @@ def _mean_tokens(trainer: Any) -> float:
     return float(sum(lengths)) / max(1, len(lengths))
 
 
-def weighted(rows: Any) -> Any:
-    """Rows by their weight: 2 is there twice; 0.5, every second row (by its source's hash)."""
-    from pipeline.records import digest
-
-    keep: list[int] = []
-    for i, (weight, source) in enumerate(zip(rows["weight"], rows["source"], strict=True)):
-        whole = int(weight)
-        part = int(digest(list(source), 8), 16) / 16**8 < weight - whole
-        keep += [i] * (whole + part)
-    if not keep:
-        raise UserError("the weights of all tasks leave no row to train on; raise tasks.*.weight")
-    return rows if keep == list(range(len(rows))) else rows.select(keep)
-
-
 def _save(trainer: Any, folder: Path, work: Work) -> None:
     """Plain safetensors that every backend opens; of an adapter also the adapter itself."""
     lora = work.config.train.lora is not None
@@ -208,8 +195,6 @@ def _rows(work: Work) -> tuple[Any, Any]:
 
 
 def _sft_trainer(work: Work) -> Any:
-    from trl import SFTTrainer
-
     from pipeline.models.cpu import tune_cpu
 
     config = work.config
@@ -219,17 +204,10 @@ def _sft_trainer(work: Work) -> Any:
     if arguments.use_cpu:
         tune_cpu()
     model, tokenizer = open_student(config, work.before)
-    kind, more = SFTTrainer, {}
-    if (soft := config.train.soft_targets) is not None:
-        from pipeline.stage2_train.soft_trainer import SoftTrainer
-
-        rows = with_soft_targets(config, weighted(rows), tokenizer, arguments.max_length)
-        kind, more = SoftTrainer, {"soft": soft}
-    else:
-        rows = weighted(rows).select_columns(["prompt", "completion"])
+    rows, kind, more = trainer_kind(config, rows, tokenizer)
     if validation is not None:
         validation = validation.select_columns(["prompt", "completion"])
-    return kind(
+    trainer = kind(
         **more,
         model=model,
         args=arguments,
@@ -239,6 +217,8 @@ def _sft_trainer(work: Work) -> Any:
         peft_config=lora_config(config),
         callbacks=_early_stopping(config),
     )
+    check_packing(trainer)
+    return trainer
 
 
 def _early_stopping(config: Config) -> list[Any]:

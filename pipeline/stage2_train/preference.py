@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.stage1_generate.parquet import dataset_files
 from pipeline.stage1_generate.tokens import student_tokenizer
 from pipeline.stage2_train.care import apply_smaller_batch
-from pipeline.stage2_train.one_stage import Method, Work, weighted
+from pipeline.stage2_train.one_stage import Method, Work
 from pipeline.stage2_train.pairs import check_pairs
 from pipeline.stage2_train.ranks import first_process_first, processes, rank
 from pipeline.stage2_train.settings import arguments, best_model, defaults, lora_config
@@ -153,7 +153,7 @@ def _rows(work: Work) -> tuple[Any, Any]:
         )
     validation = data.get("validation")
     return (
-        weighted(data["train"]).select_columns(COLUMNS),
+        _repeated(data["train"]).select_columns(COLUMNS),
         None if validation is None else validation.select_columns(COLUMNS),
     )
 
@@ -167,6 +167,23 @@ def _say_what_is_cut(trainer: Any) -> None:
             f"of {PLACE}.max_length, and lose the end of an answer; raise it",
             flush=True,
         )
+
+
+def _repeated(rows: Any) -> Any:
+    """Pairs by their weight: 2 is there twice; 0.5, every second (by its source's hash).
+
+    DPOTrainer has one loss for all of a pair's tokens together, and no weights.
+    """
+    from pipeline.records import digest
+
+    keep: list[int] = []
+    for i, (weight, source) in enumerate(zip(rows["weight"], rows["source"], strict=True)):
+        whole = int(weight)
+        part = int(digest(list(source), 8), 16) / 16**8 < weight - whole
+        keep += [i] * (whole + part)
+    if not keep:
+        raise UserError("the weights of all tasks leave no row to train on; raise tasks.*.weight")
+    return rows if keep == list(range(len(rows))) else rows.select(keep)
 
 
 DPO = Method("dpo", PLACE, _dpo_arguments, _dpo_trainer)

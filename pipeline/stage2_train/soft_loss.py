@@ -9,6 +9,8 @@ over a support of the teacher's k likeliest tokens and, with `TOPK_TAIL`, one bu
 T other than 1 cannot be had from log-probabilities at 1: p^(1/T) needs the sum over the whole
 vocabulary. So it is allowed where the teacher gave them at that T, or, as the approximation that it
 is, with `TOPK_RENORMALISED`, where both sides are renormalised over the k tokens.
+
+Of the student nothing is needed but its log-probabilities of the same k tokens (student_scores.py).
 """
 
 from __future__ import annotations
@@ -25,28 +27,26 @@ class Support(StrEnum):
 
 
 def divergence(
-    logits: Any, ids: Any, logprobs: Any, support: Support, temperature: float, taken_at: float
+    student: Any, ids: Any, teacher: Any, support: Support, temperature: float, taken_at: float
 ) -> Any:
     """KL(teacher_T || student_T) of each position, in nats and before the factor T^2: shape (n,).
 
-    `logits` (n, vocabulary) of the student; `ids` (n, k) the teacher's likeliest tokens, -1 where
-    there are fewer; `logprobs` (n, k) their log-probabilities at the temperature `taken_at`.
+    `student` and `teacher` (n, k): the log-probabilities that each gives the same k tokens, both
+    taken at the temperature `taken_at`; `ids` (n, k): those tokens, -1 where there are fewer.
     Raises `ValueError` for a temperature that such log-probabilities cannot give.
     """
     present = ids >= 0
-    index = ids.clamp(min=0)
+    student, teacher = student.float(), teacher.float()
     if support is Support.TOPK_RENORMALISED:
-        teacher = _renormalised(logprobs.float() * (taken_at / temperature), present)
-        student = _renormalised(logits.float().gather(-1, index) / temperature, present)
+        change = taken_at / temperature
+        teacher = _renormalised(teacher * change, present)
+        student = _renormalised(student * change, present)
         return _sum(teacher, student, present)
     if temperature != taken_at:
         raise ValueError(
             f"log-probabilities taken at temperature {taken_at:g} do not give those at "
             f"{temperature:g}; use support: {Support.TOPK_RENORMALISED}"
         )
-    scaled = logits.float() / temperature
-    student = scaled.gather(-1, index) - scaled.logsumexp(-1, keepdim=True)
-    teacher = logprobs.float()
     kept = _sum(teacher, student, present)
     teacher_tail = _log_rest(teacher, present)
     student_tail = _log_rest(student, present)
@@ -54,10 +54,10 @@ def divergence(
 
 
 def soft_loss(
-    logits: Any,
-    labels: Any,
+    hard: Any,
+    student: Any,
     ids: Any,
-    logprobs: Any,
+    teacher: Any,
     *,
     weight: float,
     temperature: float = 1.0,
@@ -66,12 +66,12 @@ def soft_loss(
 ) -> Any:
     """The loss of each position, shape (n,); `weight` is lambda, from 0 (plain SFT) to 1.
 
-    A position without any teacher probability (all `ids` -1) has the hard loss alone.
+    `hard` (n,): the cross-entropy of the words. A position without any teacher probability (all
+    `ids` -1) has it alone.
     """
-    hard = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
     if weight == 0:
         return hard
-    soft = divergence(logits, ids, logprobs, support, temperature, taken_at)
+    soft = divergence(student, ids, teacher, support, temperature, taken_at)
     mixed = weight * temperature**2 * soft + (1 - weight) * hard
     return torch.where((ids >= 0).any(-1), mixed, hard)
 

@@ -7,11 +7,13 @@ loss alone. Another tokenizer cuts texts elsewhere, so few positions match, and 
 the run is refused.
 
 Kept for training as int32 ids and float16 log-probabilities: 6 bytes for each of the k tokens of
-a position (120 at k = 20), against some 400 in the ledger's JSON.
+a position (120 at k = 20), against some 400 in the ledger's JSON. A position is one value of a
+column, so that cutting and packing rows take it along with its token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Any
@@ -19,20 +21,28 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pipeline.records import Message, TokenLogprob
+from pipeline.records import TokenLogprob
 
 NOWHERE = -1  # an id that is no token of the student
 
 
 class SoftRow(msgspec.Struct, frozen=True):
-    """One training row. `ids` and `logprobs` have shape (tokens, k); an id is -1 where none is."""
+    """The soft targets of one training row."""
 
-    input_ids: list[int]
-    labels: list[int]  # -100 where no loss is taken
-    soft_ids: np.ndarray
-    soft_logprobs: np.ndarray
-    matched: int  # positions with soft targets
-    taught: int  # positions with a loss
+    entries: list[bytes]  # of each token; empty where it has the hard loss alone
+    matched: int  # tokens with soft targets
+
+
+def entry_type(k: int) -> np.dtype[Any]:
+    """The bytes of one token; an id is -1 where the teacher gave fewer than k."""
+    return np.dtype([("ids", "<i4", (k,)), ("logprobs", "<f2", (k,))])
+
+
+def unpacked(entries: Sequence[bytes], k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(places, ids, logprobs) of the tokens that have any: shapes (m,), (m, k), (m, k)."""
+    places = np.array([i for i, entry in enumerate(entries) if entry], dtype=np.int64)
+    found = np.frombuffer(b"".join(entries), dtype=entry_type(k))
+    return places, found["ids"], found["logprobs"]
 
 
 class Vocabulary:
@@ -58,43 +68,33 @@ class Vocabulary:
 
 def soft_row(
     vocabulary: Vocabulary,
-    prompt: list[Message],
-    completion: list[Message],
+    input_ids: Sequence[int],
+    begin: int,
     tokens: tuple[TokenLogprob, ...] | None,
     text: str,
     k: int,
-    max_length: int | None,
 ) -> SoftRow:
-    """A row as TRL tokenizes it, with the teacher's probabilities where they belong.
+    """The teacher's probabilities where they belong in a row as TRL has tokenised it.
 
-    `tokens` is what the teacher gave for `text`, or None: then every position has the hard loss.
+    The completion begins at `begin`. `tokens` is what the teacher gave for `text`, or None: then
+    every position has the hard loss.
     """
-    from trl.data_utils import common_prefix_length
-
-    def render(messages: list[Message], start: bool) -> list[int]:
-        found = vocabulary.tokenizer.apply_chat_template(
-            [msgspec.to_builtins(m) for m in messages],
-            add_generation_prompt=start,
-            return_dict=True,
-        )
-        return list(found["input_ids"])
-
-    whole = render([*prompt, *completion], False)
-    begin = common_prefix_length(render(prompt, True), whole)
-    whole = whole[:max_length]
-    labels = [-100] * min(begin, len(whole)) + whole[begin:]
-    ids = np.full((len(whole), k), NOWHERE, dtype=np.int32)
-    logprobs = np.zeros((len(whole), k), dtype=np.float16)
+    entries = [b""] * len(input_ids)
     matched = 0
     if tokens:
         names = vocabulary.lookup(tokens, text)
         sampled = [names.get(token.token, NOWHERE) for token in tokens]
-        blocks = SequenceMatcher(None, sampled, whole[begin:], autojunk=False)
+        blocks = SequenceMatcher(None, sampled, list(input_ids[begin:]), autojunk=False)
         for block in blocks.get_matching_blocks():
             for step in range(block.size):
-                place, token = begin + block.b + step, tokens[block.a + step]
-                known = [(names[n], p) for n, p in token.top if n in names][:k]
-                for rank, (token_id, logprob) in enumerate(known):
-                    ids[place, rank], logprobs[place, rank] = token_id, logprob
-                matched += bool(known)
-    return SoftRow(whole, labels, ids, logprobs, matched, len(whole) - begin)
+                top = tokens[block.a + step].top
+                known = [(names[n], p) for n, p in top if n in names][:k]
+                if not known:
+                    continue
+                entry = np.zeros((), dtype=entry_type(k))
+                entry["ids"] = NOWHERE
+                entry["ids"][: len(known)] = [token_id for token_id, _ in known]
+                entry["logprobs"][: len(known)] = [logprob for _, logprob in known]
+                entries[begin + block.b + step] = entry.tobytes()
+                matched += 1
+    return SoftRow(entries, matched)

@@ -6,17 +6,22 @@ completion is not the answer's own words (a label, an answer put first), has the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from pipeline.config import Config, SoftTargets
+from pipeline.config import Config
+from pipeline.config_train import SoftTargets, Stage
 from pipeline.errors import UserError
 from pipeline.ledger import Ledger
 from pipeline.models import grade_of
-from pipeline.records import Grade, Message, digest
+from pipeline.records import Grade, digest
 from pipeline.stage1_generate.used import RUNS
+from pipeline.stage2_train.ranks import rank
 from pipeline.stage2_train.soft_rows import Vocabulary, soft_row
+from pipeline.stage2_train.targets import IGNORED, SOFT, check_loss_settings
 
 
 def check_soft_targets(config: Config) -> None:
@@ -40,58 +45,73 @@ def check_soft_targets(config: Config) -> None:
                     f"`sampling: {{logprobs: {soft.top_k}}}` at the teacher or the task (other "
                     "answers are other requests: they are asked anew)"
                 )
-    if config.train.sft.get("packing"):
-        raise UserError(f"{place}: train.sft.packing is not possible with soft targets yet")
+    for stage in config.train.stages or [Stage()]:
+        check_loss_settings(config.train.sft | stage.sft)
 
 
-def with_soft_targets(config: Config, rows: Any, tokenizer: Any, max_length: int | None) -> Any:
-    """The dataset `rows` (prompt, completion, source, model) tokenized, with soft targets.
+class Coverage(msgspec.Struct, frozen=True):
+    """How much of a dataset the teacher's log-probabilities reach."""
 
-    Prints the coverage; below `min_coverage` of the positions it is a `UserError`.
+    rows: int
+    found: int  # rows whose answer has log-probabilities in the ledger
+    taught: int  # tokens of these rows with a loss
+    matched: int  # of them, those with soft targets
+
+    @property
+    def share(self) -> float:
+        return self.matched / self.taught if self.taught else 0.0
+
+
+def with_soft_targets(config: Config, rows: Any, tokenizer: Any) -> tuple[Any, Coverage]:
+    """Add the column `soft` to rows that TRL has tokenised and that are still whole.
+
+    They have `input_ids`, `labels`, `completion`, `source` and `model`.
     """
     soft = config.train.soft_targets
     assert soft is not None
     ledgers = {model: Ledger(RUNS, model) for model in set(rows["model"])}
     vocabulary = Vocabulary(tokenizer)
-    counts = {"matched": 0, "taught": 0, "rows": 0}
+    counts = {"found": 0, "taught": 0, "matched": 0}
 
     def encode(row: dict[str, Any]) -> dict[str, Any]:
-        prompt = [msgspec.convert(m, Message) for m in row["prompt"]]
-        completion = [msgspec.convert(m, Message) for m in row["completion"]]
         stored = ledgers[row["model"]].get(row["source"][0])
         text = stored.generation.text if stored else ""
-        own_words = completion[-1].content.strip() == text.strip()
+        own_words = row["completion"][-1]["content"].strip() == text.strip()
         tokens = stored.generation.logprobs if stored and own_words else None
-        found = soft_row(vocabulary, prompt, completion, tokens, text, soft.top_k, max_length)
+        found = soft_row(
+            vocabulary, row["input_ids"], completion_start(row), tokens, text, soft.top_k
+        )
         if tokens:
-            counts["rows"] += 1
+            counts["found"] += 1
             counts["matched"] += found.matched
-            counts["taught"] += found.taught
-        return {
-            "input_ids": found.input_ids,
-            "labels": found.labels,
-            "soft_ids": found.soft_ids,
-            "soft_logprobs": found.soft_logprobs,
-        }
+            counts["taught"] += sum(label != IGNORED for label in row["labels"])
+        return {SOFT: found.entries}
 
-    name = digest([rows._fingerprint, msgspec.to_builtins(soft.model_dump()), max_length])
-    encoded = rows.map(
-        encode, remove_columns=rows.column_names, new_fingerprint=name, load_from_cache_file=False
-    )
-    _say_coverage(soft, counts, len(rows))
-    return encoded
+    name = digest([rows._fingerprint, msgspec.to_builtins(soft.model_dump())])
+    encoded = rows.map(encode, new_fingerprint=name, load_from_cache_file=False)
+    return encoded, Coverage(rows=len(rows), **counts)
 
 
-def _say_coverage(soft: SoftTargets, counts: dict[str, int], rows: int) -> None:
-    coverage = counts["matched"] / counts["taught"] if counts["taught"] else 0.0
-    print(
-        f"soft targets: {counts['rows']:,} of {rows:,} rows have the teacher's log-probabilities; "
-        f"they cover {coverage:.1%} of these rows' tokens",
-        flush=True,
-    )
-    if coverage < soft.min_coverage:
+def completion_start(row: Mapping[str, Any]) -> int:
+    """The first token of the completion in a row as TRL has tokenised it."""
+    # TRL drops the mask where it has gone into the labels.
+    if (mask := row.get("completion_mask")) is not None:
+        return int(np.argmax(np.array(mask)))
+    taught = np.array(row["labels"]) != IGNORED
+    return int(np.argmax(taught)) if taught.any() else len(taught)
+
+
+def check_coverage(soft: SoftTargets, coverage: Coverage) -> None:
+    """Say it; below `min_coverage` of the tokens it is a `UserError`."""
+    if rank() == 0:
+        print(
+            f"soft targets: {coverage.found:,} of {coverage.rows:,} rows have the teacher's "
+            f"log-probabilities; they cover {coverage.share:.1%} of these rows' tokens",
+            flush=True,
+        )
+    if coverage.share < soft.min_coverage:
         raise UserError(
-            f"train.soft_targets: only {coverage:.1%} of the tokens have the teacher's "
+            f"train.soft_targets: only {coverage.share:.1%} of the tokens have the teacher's "
             f"probabilities, and min_coverage is {soft.min_coverage:.0%}. Teacher and student "
             "most likely have different tokenizers: take a student of the teacher's family, or "
             "leave soft_targets out"
