@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from pipeline.config_evaluate import CONTROL
+
 WIDTH, HEIGHT = 380, 230
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 34
 
@@ -47,7 +49,7 @@ def curve(title: str, places: Sequence[str], lines: Sequence[Line], x_name: str)
         at = [(LEFT + step * (p.place + 0.5) + shift, p) for p in line.points]
         path = " ".join(f"{x:.1f},{_y(p.value):.1f}" for x, p in at)
         body.append(
-            Markup('<polyline class="line {}" points="{}"/>').format(_class(line.arm), path)
+            Markup('<polyline class="line {}" points="{}"/>').format(arm_class(line.arm), path)
         )
         for x, point in at:
             body.append(_whisker(x, point.low, point.high, line.arm))
@@ -74,7 +76,7 @@ def bars(title: str, groups: Sequence[str], lines: Sequence[Line]) -> Markup:
             )
             y = _y(point.value)
             body.append(
-                shape.format(_class(line.arm), x - width / 2 + 1, y, width - 2, _y(0) - y, label)
+                shape.format(arm_class(line.arm), x - width / 2 + 1, y, width - 2, _y(0) - y, label)
             )
             body.append(_whisker(x, point.low, point.high, "bar"))
             top = min(_y(point.high), y) - 4
@@ -103,7 +105,7 @@ def dumbbell(before: Point, after: Point, teacher: float | None) -> Markup:
         )
     for point, arm in ((before, "before"), (after, "after")):
         span = Markup('<line class="span {}" x1="{:.1f}" x2="{:.1f}" y1="22" y2="22"/>')
-        body.append(span.format(_class(arm), x(point.low), x(point.high)))
+        body.append(span.format(arm_class(arm), x(point.low), x(point.high)))
     for number, (point, arm) in enumerate(((before, "before"), (after, "after"))):
         body.append(_marker(x(point.value), 22, arm, number + 1, f"{arm}: {_spoken(point)}", 5.5))
     return _svg("from before to after", body, width, height)
@@ -150,8 +152,13 @@ def _spoken(point: Point) -> str:
     return f"{percent(point.value)} (95%: {percent(point.low)} to {percent(point.high)})"
 
 
-def _class(arm: str) -> str:
-    return f"arm-{arm}" if arm in ("teacher", "before", "after") else "arm-other"
+def arm_class(arm: str) -> str:
+    """The CSS class that colours an arm."""
+    if arm in ("teacher", "before", "after"):
+        return f"arm-{arm}"
+    if arm == "before_again":
+        return "arm-again"
+    return "arm-control" if arm.startswith(CONTROL) else "arm-other"
 
 
 def _percent_grid() -> Markup:
@@ -173,11 +180,11 @@ def _text(x: float, y: float, text: str, classes: str) -> Markup:
 
 def _whisker(x: float, low: float, high: float, arm: str) -> Markup:
     shape = Markup('<path class="whisker {}" d="M{:.1f} {:.1f}V{:.1f}"/>')
-    return shape.format("on-bar" if arm == "bar" else _class(arm), x, _y(low), _y(high))
+    return shape.format("on-bar" if arm == "bar" else arm_class(arm), x, _y(low), _y(high))
 
 
 def _marker(x: float, y: float, arm: str, shape: int, label: str, size: float = 4.0) -> Markup:
-    classes = f"marker {_class(arm)}"
+    classes = f"marker {arm_class(arm)}"
     outline = [
         f"M{x - size:.1f} {y:.1f}a{size} {size} 0 1 0 {2 * size} 0"
         f"a{size} {size} 0 1 0 -{2 * size} 0z",

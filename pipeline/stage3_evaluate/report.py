@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pipeline.stage1_generate.curate.funnel import Funnel
-from pipeline.stage3_evaluate import report_view
+from pipeline.stage3_evaluate import charts, report_view
 from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tables
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_markdown import markdown
@@ -109,6 +109,7 @@ def _html(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["script_hash"] = _script_hash
+    environment.globals["arm_class"] = charts.arm_class
     return environment.get_template("report.html.jinja").render(page=page)
 
 
