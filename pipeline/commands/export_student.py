@@ -42,7 +42,9 @@ def export_student(
     name: str, formats: list[Format], target: Target, *, yes: bool, scores: bool
 ) -> int:
     from transformers import AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     run = run_folder(name)
     config = run_config(run)
     student = student_of(config)

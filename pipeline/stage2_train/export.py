@@ -21,7 +21,7 @@ from pipeline.stage2_train.export_formats import Format
 from pipeline.stage2_train.export_gguf import write_gguf
 from pipeline.stage2_train.export_onnx import check_onnx, copy_beside, write_int8, write_onnx
 
-TEXTS = 24  # that both models read; validation rows first, which the student never saw
+TEXTS = 8  # that both models read; validation rows first, which the student never saw
 
 
 class Export(msgspec.Struct, frozen=True):

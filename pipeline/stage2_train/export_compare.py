@@ -38,8 +38,10 @@ class Opened:
     def __init__(self, checkpoint: Checkpoint, options: dict[str, Any]) -> None:
         from transformers import AutoTokenizer
 
+        from pipeline.models.cpu import tune_cpu
         from pipeline.models.weights import open_weights
 
+        tune_cpu()
         self.model = open_weights(checkpoint, "cpu", options)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.source, **options)
 

@@ -6,6 +6,8 @@ attention_mask, position_ids, past_key_values.N.key -> logits, present.N.key): o
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import shutil
 import warnings
@@ -113,7 +115,10 @@ class _quiet(warnings.catch_warnings):
         warnings.simplefilter("ignore")
         self._level = logging.root.manager.disable
         logging.disable(logging.WARNING)
+        self._printed = contextlib.redirect_stdout(io.StringIO())
+        self._printed.__enter__()
 
     def __exit__(self, *error: Any) -> None:
+        self._printed.__exit__(*error)
         logging.disable(self._level)
         super().__exit__(*error)
