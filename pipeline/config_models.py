@@ -147,13 +147,43 @@ class Compared(ModelConfig):
     price: Price = Price()
 
 
+class Changes(Strict):
+    """What is made of a model before it is a student; pipeline/models/changes.py does it."""
+
+    chat_template: str | None = None  # the text of the template, not its path
+    add_tokens: list[str] = []
+    shrink: dict[str, Any] = {}
+    seed: int | None = None  # of new random weights, where `shrink` asks for such
+
+
+class StudentModel(ModelConfig):
+    """The student before training, as a model that can be asked."""
+
+    changes: Changes = Changes()
+
+
 class Student(Strict):
     model: str
     revision: str | None = None
     backend: Literal["transformers", "vllm"] = "transformers"  # evaluates it
     serving: Serving = Serving()
+    chat_template: str | None = None  # a .jinja file, instead of the model's own
+    add_tokens: list[str] = []  # special tokens that its vocabulary lacks
+    shrink: dict[str, Any] = {}  # fields of the model's config.json: a smaller one, to try things
 
     @model_validator(mode="after")
     def _batch_has_a_provider(self) -> Student:
         _check_batch(self.backend, self.serving)
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_are_tokens(self) -> Student:
+        for token in self.add_tokens:
+            if not token.strip() or token != token.strip():
+                raise ValueError(
+                    f"add_tokens: {token!r} is empty or has a space at an end; write a token as it "
+                    "stands in the chat template, as <|im_start|>"
+                )
+        if len(set(self.add_tokens)) < len(self.add_tokens):
+            raise ValueError(f"add_tokens: one of {self.add_tokens} is there twice")
         return self

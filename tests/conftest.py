@@ -19,6 +19,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without chat tokens or a chat template."""
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "base", base=True)
+
+
 @pytest.fixture
 def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A working folder with seeds, prompts and a config whose teacher is the fake one."""

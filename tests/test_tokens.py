@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pipeline.config import Config, load_config
-from pipeline.errors import UserError
 from pipeline.records import Example, Message
 from pipeline.stage1_generate.tokens import (
     BATCH,
@@ -53,15 +50,3 @@ def test_the_default_is_the_trainers() -> None:
     from trl import SFTConfig
 
     assert SFTConfig.__dataclass_fields__["max_length"].default == MAX_LENGTH
-
-
-def test_a_student_without_a_chat_template_is_refused(project: Project, tmp_path: Path) -> None:
-    import shutil
-
-    bare = tmp_path / "bare"
-    shutil.copytree(project.model, bare)
-    for file in bare.glob("*.jinja"):
-        file.unlink()
-    project.edit(student={"model": str(bare)})
-    with pytest.raises(UserError, match="no chat template"):
-        student_tokenizer(load_config(project.config))

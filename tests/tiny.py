@@ -17,14 +17,19 @@ def make_tiny_model(
     layers: int = 2,
     seed: int = 0,
     merges: Sequence[tuple[str, str]] = (),
+    *,
+    base: bool = False,
 ) -> Path:
-    """Random weights, a byte-level tokenizer of about 300 tokens; some 150 k parameters."""
+    """Random weights, a byte-level tokenizer of about 300 tokens; some 150 k parameters.
+
+    `base`: as models are before any chat tuning, with an end token and no chat template.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    special = ["<|endoftext|>"] if base else ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     vocabulary = {token: i for i, token in enumerate(special + letters)}
     vocabulary |= {a + b: len(vocabulary) + i for i, (a, b) in enumerate(merges)}
     raw = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
@@ -32,11 +37,11 @@ def make_tiny_model(
     raw.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
-        eos_token="<|im_end|>",
+        eos_token=special[-1],
         pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=special[1:2],
     )
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = None if base else TEMPLATE
     torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(

@@ -17,7 +17,7 @@ from pipeline.commands import printable
 from pipeline.config import Config, Teacher
 from pipeline.errors import DONE, FAILED, RunFatal, UserError
 from pipeline.flow import checked_config
-from pipeline.models import Model, http_serving, local_checkpoint, model_identity, open_model
+from pipeline.models import Model, http_serving, model_identity, open_model, student_checkpoint
 from pipeline.records import (
     Finish,
     Generation,
@@ -153,9 +153,7 @@ def _batches(teacher: Teacher) -> tuple[Health, str]:
 def _student(config: Config) -> list[tuple[Health, str]]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    checkpoint = local_checkpoint(
-        config.student.model, config.student.revision, config.student.serving
-    )
+    checkpoint = student_checkpoint(config)
     import torch
 
     found: list[tuple[Health, str]] = []

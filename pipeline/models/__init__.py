@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.config import ModelConfig, Serving, api_key
+from pipeline.config import Config, ModelConfig, api_key
+from pipeline.config_models import Changes, StudentModel
 from pipeline.errors import UserError
 from pipeline.ledger import ledger_folder
 from pipeline.models.locate import Checkpoint, identity_of, unpack
-from pipeline.records import Generation, Grade, Request
+from pipeline.records import Generation, Grade, Request, digest
 
 if TYPE_CHECKING:
     from pipeline.models.openai_api import Serving as HTTPServing
@@ -56,7 +57,9 @@ def model_identity(config: ModelConfig) -> str:
     """The identity without opening the model. The same checkpoint is the same model anywhere."""
     if config.backend in ("openai", "fake"):
         return f"{config.model}@{config.revision}" if config.revision else config.model
-    return identity_of(config.model, config.revision)
+    identity = identity_of(config.model, config.revision)
+    changes = _changes_of(config).model_dump(exclude_defaults=True)
+    return f"{identity}+{digest(changes, 16)}" if changes else identity
 
 
 def open_model(config: ModelConfig, place: str = "teacher", *, online: bool = False) -> Model:
@@ -74,7 +77,7 @@ def open_model(config: ModelConfig, place: str = "teacher", *, online: bool = Fa
 
         return FakeModel(identity, config.serving.script)
     here = config.backend == "transformers"
-    checkpoint = local_checkpoint(config.model, config.revision, config.serving, onnx=here)
+    checkpoint = local_checkpoint(config, onnx=here)
     if here:
         from pipeline.models.transformers_local import TransformersModel
 
@@ -126,14 +129,14 @@ def _open_endpoint(config: ModelConfig, place: str, online: bool) -> Model:
     return BatchModel(model, config.model, serving, batch, RUNS)
 
 
-def local_checkpoint(
-    model: str, revision: str | None, serving: Serving, *, onnx: bool = False
-) -> Checkpoint:
+def local_checkpoint(config: ModelConfig, *, onnx: bool = False) -> Checkpoint:
     """A folder or hub id that transformers, vLLM and the trainer can all open.
 
+    A student is changed first, once, where its config or its chat template asks for it.
     `onnx`: whether a folder with ONNX weights will do, which the transformers backend alone runs.
     """
-    checkpoint = unpack(model, revision)
+    model, serving = config.model, config.serving
+    checkpoint = unpack(model, config.revision)
     if checkpoint.onnx and not onnx:
         raise UserError(
             f"{model}: is a student exported to ONNX, which can only be asked, by the backend "
@@ -144,4 +147,50 @@ def local_checkpoint(
             f"{model}: its config.json asks to run code that comes with the model (auto_map). "
             "If you have read that code and trust it, set `serving: {trust_remote_code: true}`"
         )
-    return checkpoint
+    if not isinstance(config, StudentModel):
+        return checkpoint
+    from pipeline.models.changes import changed
+
+    return changed(checkpoint, model, model_identity(config), config.changes, serving)
+
+
+def student_model(config: Config) -> StudentModel:
+    """The student before training. All that stages 1 to 3 know of it comes from here."""
+    student = config.student
+    template = None
+    if student.chat_template is not None:
+        path = Path(student.chat_template)
+        if path.suffix not in (".jinja", ".j2") or not path.is_file():
+            raise UserError(
+                f"student.chat_template: {student.chat_template!r} is not there, or not a .jinja "
+                f"file (looked from {Path.cwd()}); it holds the text of a chat template"
+            )
+        template = path.read_text(encoding="utf-8")
+    # Layers that are left out keep the others' weights: nothing is drawn.
+    drawn = set(student.shrink) - {"num_hidden_layers"}
+    return StudentModel(
+        backend=student.backend,
+        model=student.model,
+        revision=student.revision,
+        serving=student.serving,
+        changes=Changes(
+            chat_template=template,
+            add_tokens=student.add_tokens,
+            shrink=student.shrink,
+            seed=config.seed if drawn else None,
+        ),
+    )
+
+
+def student_identity(config: Config) -> str:
+    """What the student before training is known by: its weights and what is changed of them."""
+    return model_identity(student_model(config))
+
+
+def student_checkpoint(config: Config) -> Checkpoint:
+    """The student before training as files, made once where it is changed."""
+    return local_checkpoint(student_model(config))
+
+
+def _changes_of(config: ModelConfig) -> Changes:
+    return config.changes if isinstance(config, StudentModel) else Changes()

@@ -1,7 +1,8 @@
 """Where a model's weights are, and what to call them.
 
 A model is named by a hub id, a folder, a `.gguf` file, or `package:NAME` (an installed Python
-package that carries a GGUF). GGUF weights are unpacked once, to runs/models/, as safetensors.
+package that carries a GGUF). GGUF weights are unpacked once, to runs/models/, as safetensors; a
+student that is changed before it is trained (changes.py) is made there once, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import importlib.util
 import json
 import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -83,15 +87,35 @@ def unpack(model: str, revision: str | None = None) -> Checkpoint:
 
 def unpacked_folder(model: str, revision: str | None = None) -> Path:
     """Where the safetensors of a GGUF are, or will be."""
-    identity = identity_of(model, revision)
+    return made_folder(identity_of(model, revision))
+
+
+def made_folder(identity: str) -> Path:
+    """Where a checkpoint lies that is made here, once, from another."""
     slug = re.sub(r"[^a-z0-9.]+", "-", identity.lower()).strip("-.")[:48]
     return UNPACKED / f"{slug}-{digest(identity, 8)}"
 
 
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which becomes `folder` when it is whole.
+
+    Two processes may make the same one: the first that is done wins.
+    """
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        try:
+            os.replace(partial, folder)
+        except OSError:  # ENOTEMPTY: another was faster
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _convert(gguf: Path, folder: Path) -> None:
     """GGUF -> float32 safetensors and a tokenizer with its chat template."""
-    import shutil
-
     import torch
     from tqdm import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
@@ -112,13 +136,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     plain = type(loaded)(config)
     plain.load_state_dict(loaded.state_dict())
     plain.generation_config = loaded.generation_config
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    plain.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    if folder.is_dir():  # another process was faster
-        shutil.rmtree(partial)
-    else:
-        os.replace(partial, folder)
+    with making(folder) as partial:
+        plain.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
 
 
 def _gguf_in_package(name: str) -> Path:

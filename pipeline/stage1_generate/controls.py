@@ -24,7 +24,7 @@ from pipeline import stopping
 from pipeline.config import Config
 from pipeline.config_dataset import Control
 from pipeline.errors import UserError
-from pipeline.models.locate import identity_of
+from pipeline.models import student_identity
 from pipeline.records import Decision, Example, Finish, Generation, Message, read_jsonl, write_jsonl
 from pipeline.stage1_generate.curate.against import contamination_filter
 from pipeline.stage1_generate.curate.judge import common_filters, filters_of, unsafe
@@ -86,7 +86,7 @@ def step(config: Config) -> Step:
             "version": VERSION,
             "controls": list(config.curate.controls),
             "seed": config.seed,
-            "student": identity_of(config.student.model, config.student.revision),
+            "student": student_identity(config),
             "extractor": EXTRACTOR_VERSION,
         },
         inputs=[

@@ -14,8 +14,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.models import local_checkpoint
-from pipeline.models.locate import Checkpoint
+from pipeline.models import student_checkpoint
 from pipeline.records import Example
 
 MAX_LENGTH = 1024  # of TRL's SFTConfig, where `train.sft` has no max_length
@@ -23,10 +22,10 @@ BATCH = 256  # rows tokenised at once; more gains nothing, the tokenizer is para
 
 
 def student_tokenizer(config: Config) -> Any:
-    """The student's tokenizer; a `UserError` where it cannot be opened or has no chat template."""
+    """The student's tokenizer; a `UserError` where it cannot be opened."""
     from transformers import AutoTokenizer
 
-    checkpoint = _checkpoint(config)
+    checkpoint = student_checkpoint(config)
     place = f"student.model {config.student.model!r}"
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -36,8 +35,6 @@ def student_tokenizer(config: Config) -> Any:
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{place} cannot be opened: {error}") from None
-    if tokenizer.chat_template is None:
-        raise UserError(f"{place} has no chat template; take an instruction-tuned model")
     return tokenizer
 
 
@@ -48,7 +45,7 @@ def longest_row(config: Config) -> int | None:
     """
     from transformers import AutoConfig
 
-    checkpoint = _checkpoint(config)
+    checkpoint = student_checkpoint(config)
     folder = Path(checkpoint.source)
     if folder.is_dir():
         model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -86,8 +83,3 @@ def text_lengths(texts: Sequence[str], tokenizer: Any) -> list[int]:
     """The length in tokens of texts that a chat template has rendered."""
     found = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
     return [len(ids) for ids in found["input_ids"]]
-
-
-def _checkpoint(config: Config) -> Checkpoint:
-    student = config.student
-    return local_checkpoint(student.model, student.revision, student.serving)

@@ -7,6 +7,8 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.config_dataset import Control
+from pipeline.models import student_checkpoint
+from pipeline.models.changes import notes_of
 
 
 def model_card(config: Config, log: list[dict[str, Any]], control: Control | None = None) -> str:
@@ -31,6 +33,8 @@ def model_card(config: Config, log: list[dict[str, Any]], control: Control | Non
     made = f"answers of\n`{teachers}` that passed every filter"
     if control is not None:
         made = f"the control `{control}` of its dataset (3_controls/), to compare it with"
+    changes = "".join(f"\n- {note}" for note in notes_of(student_checkpoint(config)))
+    made_of = f"Before training, the model was changed:\n{changes}\n\n" if changes else ""
     # A package or a local folder is no hub id, and the hub's card checker would refuse it.
     base = "" if ":" in config.student.model else f"base_model: {config.student.model}\n"
     return f"""---
@@ -48,7 +52,7 @@ blackbox-distill.
 
 {tasks}
 
-{course or "No loss was logged."} Settings over the defaults:
+{made_of}{course or "No loss was logged."} Settings over the defaults:
 
 ```json
 {json.dumps(settings, indent=2)}

@@ -24,9 +24,9 @@ from pipeline.stage2_train.care import apply_smaller_batch, is_out_of_memory, sh
 from pipeline.stage2_train.checkpoints import last_complete_checkpoint
 from pipeline.stage2_train.packing import check_packing
 from pipeline.stage2_train.ranks import processes, rank, wait_for_all
-from pipeline.stage2_train.settings import lora_config, sft_arguments
+from pipeline.stage2_train.settings import sft_arguments
 from pipeline.stage2_train.stages import stage_files, stage_rows
-from pipeline.stage2_train.student import open_student
+from pipeline.stage2_train.student import open_student, student_lora
 from pipeline.stage2_train.targets import trainer_kind
 
 LOG = "log.jsonl"  # written last: a stage that has one is done
@@ -214,7 +214,7 @@ def _sft_trainer(work: Work) -> Any:
         train_dataset=rows,
         eval_dataset=validation,
         processing_class=tokenizer,
-        peft_config=lora_config(config),
+        peft_config=student_lora(config, model),
         callbacks=_early_stopping(config),
     )
     check_packing(trainer)

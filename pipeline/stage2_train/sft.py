@@ -23,7 +23,7 @@ from pipeline.config import Config
 from pipeline.config_dataset import Control
 from pipeline.config_train import Stage
 from pipeline.errors import UserError
-from pipeline.models.locate import identity_of
+from pipeline.models import student_identity
 from pipeline.records import Usage, digest
 from pipeline.stage1_generate.lengths import read_lengths, too_long
 from pipeline.stage2_train.card import model_card
@@ -42,7 +42,7 @@ def step(config: Config, control: Control | None = None) -> Step:
     train_ = config.train
     settings: dict[str, Any] = {
         "seed": config.seed,
-        "student": identity_of(config.student.model, config.student.revision),
+        "student": student_identity(config),
         "sft": train_.sft,
         "lora": train_.lora,
     }

@@ -18,7 +18,7 @@ from pipeline.config import Budget, Config, ModelConfig, Price
 from pipeline.config_evaluate import CONTROL, Arm
 from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
-from pipeline.models import model_identity, open_model
+from pipeline.models import model_identity, open_model, student_model
 from pipeline.models.ask import Spending, ask, cost_of
 from pipeline.progress import Progress
 from pipeline.prompts import load_prompt
@@ -44,13 +44,11 @@ def arm_model(config: Config, arm: Arm) -> ModelConfig:
         return config.teacher_of(config.evaluate.teacher)
     if arm in config.evaluate.models:
         return config.evaluate.models[arm]
+    folder = trained_folder(config, arm)
+    if folder is None:
+        return student_model(config)
     student = config.student
-    model, revision = student.model, student.revision
-    if (folder := trained_folder(config, arm)) is not None:
-        model, revision = str(folder), None
-    return ModelConfig(
-        backend=student.backend, model=model, revision=revision, serving=student.serving
-    )
+    return ModelConfig(backend=student.backend, model=str(folder), serving=student.serving)
 
 
 def trained_folder(config: Config, arm: Arm) -> Path | None:

@@ -15,7 +15,7 @@ import msgspec
 from pipeline import stopping
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.models.locate import identity_of
+from pipeline.models import student_identity
 from pipeline.prompts import load_prompt
 from pipeline.records import Decision, read_jsonl
 from pipeline.stage1_generate.curate import Filter
@@ -95,7 +95,7 @@ def step(config: Config) -> Step:
 
 def _student(config: Config) -> dict[str, Any]:
     """Whose tokens are counted, and up to how many rows may have where that decides something."""
-    found = {"student": identity_of(config.student.model, config.student.revision)}
+    found = {"student": student_identity(config)}
     lists = [config.curate.filters, *(task.filters for task in config.tasks)]
     mixture = config.curate.mixture
     shots = mixture is not None and mixture.k_shot is not None
