@@ -30,7 +30,17 @@ ROOT = harness.HERE.parent
 KINDS: dict[str, dict[str, Any]] = {
     "sft": {},
     "soft": {"train.soft_targets": {"weight": 0.5, "top_k": 20}},
-    "preference": {"train.preference": {"after": "sft"}},
+    "preference": {
+        "train.preference": {
+            "after": "sft",
+            "dpo": {
+                "num_train_epochs": 1,
+                "learning_rate": 5e-6,
+                "per_device_train_batch_size": 4,
+                "max_length": 256,
+            },
+        }
+    },
     "curriculum": {
         "train.stages": [
             {"by": "characters", "share": [0, 0.5], "sft": {"num_train_epochs": 1}},
