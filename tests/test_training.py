@@ -15,10 +15,12 @@ from typing import Any
 import datasets
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from pipeline.config_train import Stage
 from pipeline.errors import UserError
 from pipeline.stage2_train import one_stage, student
+from pipeline.stage2_train.flops import training_flops_per_token
 from pipeline.stage2_train.stages import stage_rows
 from tests.project import Project
 
@@ -283,6 +285,18 @@ def test_two_processes_train_as_one_with_twice_the_accumulation(curated: Project
     assert losses(curated) == pytest.approx(one, abs=1e-3)
     assert [r["step"] for r in curated.rows("steps.jsonl")].count("train") == 1
     assert os.path.isfile(curated.run / "4_student" / "model.safetensors")
+
+
+def test_operations_a_token_follow_from_the_weights_that_are_trained(tiny_model: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    config = model.config
+    weights = sum(p.numel() for p in model.parameters())  # the table of tokens is the head as well
+    attention = 12 * config.num_hidden_layers * config.hidden_size * 100
+    whole = training_flops_per_token(model, 100.0)
+    assert whole == pytest.approx(6 * weights + attention, rel=0.01)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    assert training_flops_per_token(model, 100.0) == pytest.approx(whole * 2 / 3)
 
 
 @pytest.mark.parametrize("path", sorted(Path("examples/accelerate").glob("*.yaml")), ids=str)
