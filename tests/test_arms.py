@@ -79,3 +79,17 @@ def test_an_arm_that_cannot_be_is_one_message(
     project.edit(**changes)
     done = project.call("evaluate", "config.yaml")
     assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+def test_a_plan_says_what_the_evaluation_can_show_before_anything_is_asked(
+    project: Project,
+) -> None:
+    said = project.call("plan", "config.yaml").stdout
+    assert "evaluation, chain_of_thought: 6 items of accuracy/step_by_step; a change of " in said
+    assert "found 4 times in 5" in said
+    rows = [
+        f'{{"id": "e{i}", "question": "What is {i} + 1?", "answer": "{i + 1}"}}' for i in range(5)
+    ]
+    (project.folder / "eval.jsonl").write_text("\n".join(rows))
+    assert "5 items of accuracy/step_by_step; too few" in project.call("plan", "config.yaml").stdout
+    assert not project.asked()

@@ -25,14 +25,18 @@ from pipeline.models import model_identity, open_model
 from pipeline.models.ask import Spending, ask, cost_of
 from pipeline.models.batch_records import open_parts
 from pipeline.progress import Progress
-from pipeline.records import Request, Seed, Usage
+from pipeline.records import Answer, Extraction, Finish, Request, Seed, Usage
 from pipeline.stage1_generate.generate import requests_of
 from pipeline.stage1_generate.task_seeds import seeds_of, stored_seeds
 from pipeline.stage1_generate.used import RUNS
 from pipeline.stage3_evaluate.evaluate import questions_of
+from pipeline.stage3_evaluate.metrics import primary_items
+from pipeline.stage3_evaluate.questions import Question
+from pipeline.stage3_evaluate.statistics import smallest_detectable
 from pipeline.steps import State, state
 
 SAMPLE = 200  # stored answers read to estimate the new ones
+DIFFERING = (0.1, 0.5)  # shares of items on which before and after may differ
 CHARACTERS_PER_TOKEN = 4  # of a prompt nothing like which was asked yet
 
 
@@ -68,6 +72,7 @@ def plan(path: Path, overrides: Sequence[str], prompts: int, pilot: int = 0) -> 
             costs[i] += cost_of(Usage(round(found.input[i]), round(found.output[i])), price)
         usage = Usage(usage.input + round(found.input[1]), usage.output + round(found.output[1]))
     _add_evaluation(config, costs)
+    _print_detectable(config)
     if costs[2]:
         print(f"\ncost: {costs[1]:.4f} USD ({costs[0]:.4f} to {costs[2]:.4f})")
     print(f"tokens: about {usage.input:,} in, {usage.output:,} out\n")
@@ -185,6 +190,35 @@ def _add_evaluation(config: Config, costs: list[float]) -> None:
         costs[i] += cost_of(Usage(round(tokens), round(share * most)), teacher.price)
     if missing:
         print(f"  tokens to buy: about {tokens + most / 2:,.0f} (at most {tokens + most:,.0f})")
+
+
+def _print_detectable(config: Config) -> None:
+    """What the evaluation can show at all, before anything is spent on it."""
+    asked = [_unanswered(question) for question in questions_of(config, "before")]
+    for ability in config.evaluate.abilities:
+        for metric, items in primary_items(ability, asked).items():
+            few, many = (smallest_detectable(len(items), share) for share in DIFFERING)
+            if few is None or many is None:
+                shows = "too few to show any change"
+            else:
+                shows = (
+                    f"a change of {100 * few:.0f} to {100 * many:.0f} points is found 4 times in 5"
+                )
+            print(f"evaluation, {ability}: {len(items):,} items of {metric}; {shows}")
+
+
+def _unanswered(question: Question) -> Answer:
+    return Answer(
+        model="",
+        ability=question.ability,
+        variant=question.variant,
+        item_id=question.item.id,
+        text="",
+        finish=Finish.STOP,
+        extraction=Extraction.NO_ANSWER,
+        extracted=None,
+        correct=0.0,
+    )
 
 
 def _print_task(config: Config, task: Task, teacher: str, found: Estimate) -> None:
