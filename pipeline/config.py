@@ -27,6 +27,7 @@ from pipeline.config_models import (
     Strict,
     Student,
     Teacher,
+    logprobs_problem,
     unknown_key,
 )
 from pipeline.config_tasks import Accept, FilterList, SeedSource, Task
@@ -172,6 +173,16 @@ class Config(Strict):
                 if name not in names:
                     place = f"train.stages.{number}.tasks"
                     raise ValueError(f"{place}: {unknown_key(name, names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _logprobs_can_be_taken(self) -> Config:
+        """Log-probabilities at another temperature than 1, where the backend can give them."""
+        for task in self.tasks:
+            for name in self.teachers_of(task):
+                teacher, sampling = self.all_teachers[name], self.sampling_of(task, name)
+                if problem := logprobs_problem(teacher, sampling):
+                    raise ValueError(f"tasks.{task.name}, sampling.logprobs_temperature: {problem}")
         return self
 
     @model_validator(mode="after")

@@ -50,6 +50,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "top_p": (lambda x: 0 < x <= 1, "a number above 0 and up to 1 (1: all tokens)"),
     "max_tokens": (lambda x: x >= 1, "a whole number from 1"),
     "logprobs": (lambda x: x >= 0, "a whole number from 0 (0: of the sampled token only)"),
+    "logprobs_temperature": (lambda x: 0 < x < math.inf, "a number above 0"),
     "top_k": (lambda x: x >= 1 or x == -1, "a whole number from 1, or -1 for all tokens"),
 }
 
@@ -139,6 +140,43 @@ class ModelConfig(Strict):
 class Teacher(ModelConfig):
     sampling: SamplingDict = {}
     price: Price = Price()
+
+
+def logprobs_problem(teacher: Teacher, sampling: Sampling) -> str | None:
+    """Why a teacher cannot give log-probabilities at the temperature that is asked, or None.
+
+    vLLM has one mode for the whole engine: before its sampling settings, or after them.
+    """
+    wanted = sampling.logprobs_temperature
+    mode = str(teacher.serving.engine.get("logprobs_mode", "raw_logprobs"))
+    processed = teacher.backend == "vllm" and mode == "processed_logprobs"
+    if wanted is None or wanted == 1:
+        if processed and sampling.logprobs and sampling.temperature != 1:
+            return (
+                f"the engine's logprobs_mode {mode} gives them at the sampling temperature; write "
+                f"logprobs_temperature: {sampling.temperature:g}, or take raw_logprobs"
+            )
+        return None
+    if teacher.backend == "transformers":
+        return None
+    if teacher.backend != "vllm":
+        return (
+            f"the backend {teacher.backend} gives them at 1 only; vllm and transformers can give "
+            "them at another"
+        )
+    if not processed:
+        return (
+            "vllm gives them at another temperature than 1 with `serving: {engine: {logprobs_mode: "
+            "processed_logprobs}}`, which belongs to the engine"
+        )
+    cut = sampling.top_p != 1 or sampling.top_k not in (None, -1) or bool(sampling.min_p)
+    bent = sampling.frequency_penalty or sampling.presence_penalty or sampling.repetition_penalty
+    if sampling.temperature != wanted or cut or bent:
+        return (
+            f"vllm gives them as it samples: set temperature: {wanted:g} as well, and no top_p, "
+            "top_k, min_p or penalty, which would change them too"
+        )
+    return None
 
 
 class Compared(ModelConfig):

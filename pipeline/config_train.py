@@ -13,20 +13,17 @@ class SoftTargets(Strict):
     """The teacher's top-k probabilities as targets (pipeline/stage2_train/soft_loss.py)."""
 
     weight: float = Field(0.5, ge=0, le=1)  # lambda: 0 is plain SFT, 1 the teacher's alone
+    # With topk_tail the teacher's log-probabilities have to be taken at it
+    # (`sampling: {logprobs_temperature: ...}`); topk_renormalised makes do with those at 1.
     temperature: float = Field(1.0, gt=0)
     support: Literal["topk_tail", "topk_renormalised"] = "topk_tail"
     top_k: int = Field(20, ge=1)
     min_coverage: float = Field(0.9, ge=0, le=1)  # of the tokens; below it the run is refused
 
-    @model_validator(mode="after")
-    def _temperature_can_be_had(self) -> SoftTargets:
-        if self.temperature != 1 and self.support == "topk_tail":
-            raise ValueError(
-                f"temperature {self.temperature:g} cannot be had from top-k log-probabilities at 1 "
-                "(it needs the sum over the whole vocabulary); take temperature 1, or the "
-                "approximation `support: topk_renormalised`"
-            )
-        return self
+    @property
+    def taken_at(self) -> float:
+        """The temperature at which log-probabilities have to be taken."""
+        return self.temperature if self.support == "topk_tail" else 1.0
 
 
 class Stage(Strict):

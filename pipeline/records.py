@@ -99,6 +99,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: int | None = None  # top-k log-probabilities a token; 0 = the sampled token only
+    logprobs_temperature: float | None = None  # at which these are taken; None: 1
     top_k: int | None = None
     min_p: float | None = None
     frequency_penalty: float | None = None

@@ -11,7 +11,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipeline.config import load_config
 from pipeline.config_train import SoftTargets
+from pipeline.errors import UserError
 from pipeline.records import TokenLogprob
 from pipeline.stage2_train.soft_rows import NOWHERE, Vocabulary, soft_row, unpacked
 from pipeline.stage2_train.student_scores import student_scores
@@ -65,6 +67,50 @@ def test_a_student_comes_nearer_to_the_teachers_probabilities(taught: Project) -
 
 
 @pytest.mark.slow
+def test_a_teacher_can_give_its_probabilities_at_another_temperature(taught: Project) -> None:
+    taught.edit(
+        teacher__sampling={
+            "max_tokens": 12, "logprobs": 6, "temperature": 1.0, "logprobs_temperature": 3.0,
+        },
+        train__soft_targets__temperature=3.0,
+    )  # fmt: skip
+    done = taught.distill("run", "config.yaml", "--until", "train")
+    assert done.returncode == 0, done.stderr
+    losses = _losses(taught)
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
+VLLM = {"backend": "vllm", "model": "x/y", "serving": {"engine": {}}}
+PROCESSED = {"engine": {"logprobs_mode": "processed_logprobs"}}
+HOT = {"temperature": 2.0, "logprobs": 5, "logprobs_temperature": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ({"backend": "openai", "model": "x", "sampling": HOT}, "gives them at 1 only"),
+        (VLLM | {"sampling": HOT}, "logprobs_mode: processed_logprobs"),
+        (VLLM | {"serving": PROCESSED, "sampling": HOT | {"top_p": 0.9}}, "no top_p"),
+        (VLLM | {"serving": PROCESSED, "sampling": HOT | {"temperature": 1.0}}, "temperature: 2"),
+        (
+            VLLM | {"serving": PROCESSED, "sampling": {"temperature": 0.7, "logprobs": 5}},
+            "write logprobs_temperature: 0.7",
+        ),
+        (VLLM | {"serving": PROCESSED, "sampling": HOT}, None),
+    ],
+)
+def test_where_log_probabilities_at_a_temperature_can_be_had(
+    project: Project, teacher: dict[str, Any], message: str | None
+) -> None:
+    project.edit(teacher=teacher)
+    if message is None:
+        load_config(project.config)
+    else:
+        with pytest.raises(UserError, match=message):
+            load_config(project.config)
+
+
+@pytest.mark.slow
 def test_lambda_0_trains_as_plain_sft(taught: Project) -> None:
     taught.edit(train__soft_targets={"weight": 0.0, "top_k": 6, "min_coverage": 0.1})
     done = taught.distill("run", "config.yaml", "--until", "train")
@@ -81,6 +127,10 @@ def test_lambda_0_trains_as_plain_sft(taught: Project) -> None:
     [
         ({"teacher__sampling": {"max_tokens": 4}}, "asks for no log-probabilities"),
         ({"train__soft_targets": {"temperature": 2.0}}, "support: topk_renormalised"),
+        (
+            {"teacher__sampling": {"logprobs": 6, "logprobs_temperature": 2.0}},
+            "takes them at 2",
+        ),
         ({"train__sft": {"label_smoothing_factor": 0.1}}, "label_smoothing_factor 0.1"),
         ({"train__sft": {"loss_type": "dft"}}, "loss_type 'dft'"),
     ],
@@ -126,12 +176,15 @@ def test_another_tokenizer_is_refused(taught: Project) -> None:
     assert done.returncode == 2 and "min_coverage is 100%" in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("support", ["topk_tail", "topk_renormalised"])
+@pytest.mark.parametrize(
+    ("support", "temperature"),
+    [("topk_tail", 1.0), ("topk_tail", 2.0), ("topk_renormalised", 1.0)],
+)
 def test_a_student_that_is_its_teacher_has_no_gradient(
-    tmp_path: Path, tiny_model: Path, support: str
+    tmp_path: Path, tiny_model: Path, support: str, temperature: float
 ) -> None:
-    soft = SoftTargets(weight=1.0, top_k=8, support=support)
-    add = taught_by(AutoModelForCausalLM.from_pretrained(tiny_model), 8)
+    soft = SoftTargets(weight=1.0, top_k=8, support=support, temperature=temperature)
+    add = taught_by(AutoModelForCausalLM.from_pretrained(tiny_model), 8, temperature)
     trainer = make_trainer(tmp_path, tiny_model, dataset(), add, soft)
     loss, gradient = loss_and_gradient(trainer)
     _, plain = loss_and_gradient(make_trainer(tmp_path, tiny_model, dataset()))
@@ -173,23 +226,26 @@ def test_soft_targets_and_weights_are_packed_with_their_rows(
     assert found[True][0] != pytest.approx(plain, rel=1e-2)
 
 
-def test_the_trainers_loss_is_that_of_the_dense_logits(tmp_path: Path, tiny_model: Path) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 0.5])
+def test_the_trainers_loss_is_that_of_the_dense_logits(
+    tmp_path: Path, tiny_model: Path, temperature: float
+) -> None:
     teacher = AutoModelForCausalLM.from_pretrained(make_tiny_model(tmp_path / "t", seed=3))
-    soft = SoftTargets(weight=0.7, top_k=4)
-    trainer = make_trainer(tmp_path, tiny_model, dataset(), taught_by(teacher, 4), soft)
+    soft = SoftTargets(weight=0.7, top_k=4, temperature=temperature)
+    add = taught_by(teacher, 4, temperature)
+    trainer = make_trainer(tmp_path, tiny_model, dataset(), add, soft)
     loss, _ = loss_and_gradient(trainer)
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.no_grad():
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        q, p = (
-            m(**inputs).logits[:, :-1].log_softmax(-1).double() for m in (trainer.model, teacher)
-        )
+        mine, its = (m(**inputs).logits[:, :-1].double() for m in (trainer.model, teacher))
+    q, p = ((logits / temperature).log_softmax(-1) for logits in (mine, its))
     labels, ids = batch["labels"][:, 1:], p.topk(4).indices
-    hard = -q.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    hard = -mine.log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     a, b = p.exp().gather(-1, ids), q.exp().gather(-1, ids)
     rest = (1 - a.sum(-1)), (1 - b.sum(-1))
     kl = (a * (a / b).log()).sum(-1) + rest[0] * (rest[0] / rest[1]).log()
-    expected = (0.7 * kl + 0.3 * hard)[labels != -100].mean()
+    expected = (0.7 * temperature**2 * kl + 0.3 * hard)[labels != -100].mean()
     assert loss == pytest.approx(float(expected), rel=1e-3)
 
 

@@ -105,12 +105,15 @@ def test_sampling_follows_the_models_own_distribution(model: Model) -> None:
     assert expected / 4 < ratio < expected * 4
 
 
-def test_logprobs_are_those_of_the_model(model: Model, tiny_model: Path) -> None:
+@pytest.mark.parametrize("temperature", [None, 3.0])
+def test_logprobs_are_those_of_the_model(
+    model: Model, tiny_model: Path, temperature: float | None
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    request = ask("hello", Sampling(temperature=0.0, max_tokens=3, logprobs=4))
-    (got,) = model.generate([request])
+    sampling = Sampling(0.0, max_tokens=3, logprobs=4, logprobs_temperature=temperature)
+    (got,) = model.generate([ask("hello", sampling)])
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)
     ids = tokenizer.apply_chat_template(
@@ -120,7 +123,7 @@ def test_logprobs_are_those_of_the_model(model: Model, tiny_model: Path) -> None
         return_dict=True,
     )["input_ids"]
     with torch.no_grad():
-        right = plain(ids).logits[0, -1].log_softmax(-1)
+        right = (plain(ids).logits[0, -1] / (temperature or 1.0)).log_softmax(-1)
     assert got.logprobs is not None
     first = got.logprobs[0]
     assert first.logprob == pytest.approx(float(right.max()), abs=1e-4)

@@ -67,13 +67,13 @@ def weighted(rows: Dataset) -> Dataset:
     return rows.map(with_weights)
 
 
-def taught_by(model: Any, k: int) -> Callable[[Dataset], Dataset]:
+def taught_by(model: Any, k: int, temperature: float = 1.0) -> Callable[[Dataset], Dataset]:
     """Adds the log-probabilities that a model gives the k likeliest tokens of each position."""
 
     def entries(row: dict[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
-        values, ids = logits.log_softmax(-1).topk(k)
+        values, ids = (logits / temperature).log_softmax(-1).topk(k)
         found = np.zeros(len(ids), dtype=entry_type(k))
         found["ids"], found["logprobs"] = ids.numpy(), values.numpy()
         wanted = zip(row["labels"][1:], found, strict=True)

@@ -69,7 +69,7 @@ def _candidates(torch: Any, sampling: Sampling, values: Any) -> int:
 
 
 def token_logprobs(logits: Any, token: int, top_k: int, tokenizer: Any) -> TokenLogprob:
-    """Natural-log probabilities at temperature 1: the token's own, and the `top_k` largest."""
+    """Natural-log probabilities of the scores: the token's own, and the `top_k` largest."""
     logprobs = logits.log_softmax(-1)
     top: tuple[tuple[str, float], ...] = ()
     if top_k:

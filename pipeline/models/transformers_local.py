@@ -213,8 +213,9 @@ class TransformersModel:
             else:
                 row.output.append(token)
                 if sampling.logprobs is not None:
+                    scores = logits[i] / (sampling.logprobs_temperature or 1.0)
                     row.logprobs.append(
-                        token_logprobs(logits[i], token, sampling.logprobs, self._tokenizer)
+                        token_logprobs(scores, token, sampling.logprobs, self._tokenizer)
                     )
                 if len(row.output) >= sampling.max_tokens:
                     row.finish = Finish.LENGTH

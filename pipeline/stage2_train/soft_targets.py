@@ -45,6 +45,17 @@ def check_soft_targets(config: Config) -> None:
                     f"`sampling: {{logprobs: {soft.top_k}}}` at the teacher or the task (other "
                     "answers are other requests: they are asked anew)"
                 )
+            taken_at = sampling.logprobs_temperature or 1.0
+            if taken_at != soft.taken_at:
+                raise UserError(
+                    f"{place}: temperature {soft.temperature:g} with support {soft.support} needs "
+                    f"log-probabilities taken at {soft.taken_at:g}, and task {task.name} takes "
+                    f"them at {taken_at:g}: top-k ones at one temperature do not give those at "
+                    "another (that needs the sum over the whole vocabulary). Set `sampling: "
+                    f"{{logprobs_temperature: {soft.taken_at:g}}}` (backends vllm and "
+                    "transformers; they are asked anew), or take the approximation `support: "
+                    "topk_renormalised` of those at 1"
+                )
     for stage in config.train.stages or [Stage()]:
         check_loss_settings(config.train.sft | stage.sft)
 
@@ -77,7 +88,10 @@ def with_soft_targets(config: Config, rows: Any, tokenizer: Any) -> tuple[Any, C
         stored = ledgers[row["model"]].get(row["source"][0])
         text = stored.generation.text if stored else ""
         own_words = row["completion"][-1]["content"].strip() == text.strip()
-        tokens = stored.generation.logprobs if stored and own_words else None
+        tokens = None
+        if stored and own_words:
+            taken_at = stored.request.sampling.logprobs_temperature or 1.0
+            tokens = stored.generation.logprobs if taken_at == soft.taken_at else None
         found = soft_row(
             vocabulary, row["input_ids"], completion_start(row), tokens, text, soft.top_k
         )

@@ -5,6 +5,9 @@ tiles, recomputed backwards. The other tokens need no vocabulary of their own th
 k products with the head's rows, and the logarithm of the partition is known from the label's.
 
     log p(j) = z(j) - z(label) + log p(label)
+
+At another temperature than 1 the partition is another, and is summed up over the vocabulary, in
+pieces that are computed again on the way back: as much work as the head once more.
 """
 
 from __future__ import annotations
@@ -13,11 +16,21 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.errors import UserError
 
+PIECE = 256  # positions whose logits are there at the same time
 
-def student_scores(model: Any, hidden: Any, ids: Any, labels: Any, log_probs: Any) -> Any:
+
+def student_scores(
+    model: Any,
+    hidden: Any,
+    ids: Any,
+    labels: Any,
+    log_probs: Any,
+    temperature: float = 1.0,
+) -> Any:
     """Log-probabilities (n, k) of the tokens `ids` (n, k; below 0: any number is given).
 
     `hidden` (n, width) comes before the head; `labels` (n,) and their `log_probs` (n,) are TRL's.
@@ -39,7 +52,16 @@ def student_scores(model: Any, hidden: Any, ids: Any, labels: Any, log_probs: An
     logits = torch.bmm(rows.to(dtype), hidden.to(dtype).unsqueeze(-1)).squeeze(-1)
     if bias is not None:
         logits = logits + torch.nn.functional.embedding(index, bias.unsqueeze(-1)).squeeze(-1)
-    logits = _beyond_the_head(model.config.get_text_config())(logits.float())
+    beyond = _beyond_the_head(model.config.get_text_config())
+    logits = beyond(logits.float())
+    if temperature != 1:
+
+        def partition(some: Any) -> Any:
+            products = torch.nn.functional.linear(some.to(dtype), weight.to(dtype), bias)
+            return (beyond(products.float()) / temperature).logsumexp(-1)
+
+        pieces = [checkpoint(partition, p, use_reentrant=False) for p in hidden.split(PIECE)]
+        return logits[:, 1:] / temperature - torch.cat(pieces).unsqueeze(-1)
     return logits[:, 1:] - logits[:, :1] + log_probs.unsqueeze(-1)
 
 

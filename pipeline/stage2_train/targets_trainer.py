@@ -32,9 +32,9 @@ from pipeline.stage2_train.targets import COLUMNS, IGNORED, SOFT, WEIGHTS, check
 class TargetsTrainer(SFTTrainer):  # type: ignore[misc]
     """`add_columns` gives the tokenised train rows, still whole, columns with one entry a token.
 
-    `token_weights`: a factor of the token's loss. `soft`: bytes as of soft_rows.py. The
-    log-probabilities are those at temperature 1, which is what every backend stores. Validation
-    rows have neither: their loss stays the plain one.
+    `token_weights`: a factor of the token's loss. `soft`: bytes as of soft_rows.py, with the
+    log-probabilities at `soft.taken_at`. Validation rows have neither: their loss stays the plain
+    one.
     """
 
     def __init__(
@@ -168,7 +168,9 @@ def teach(model: Any, soft: SoftTargets | None) -> None:
         where = output.label_mask & (ids >= 0).any(-1)
         found = output.log_probs[where]
         labels = options["labels"][:, 1:][where]
-        scores = student_scores(model, hidden[0][where], ids[where], labels, found)
+        scores = student_scores(
+            model, hidden[0][where], ids[where], labels, found, temperature=soft.taken_at
+        )
         loss = soft_loss(
             -found,
             scores,
@@ -176,6 +178,7 @@ def teach(model: Any, soft: SoftTargets | None) -> None:
             logprobs[where],
             weight=soft.weight,
             temperature=soft.temperature,
+            taken_at=soft.taken_at,
             support=Support(soft.support),
         )
         output.log_probs = output.log_probs.masked_scatter(where, -loss)
