@@ -170,7 +170,7 @@ class Config(Strict):
         names = [t.name for t in self.tasks]
         for number, stage in enumerate(self.train.stages):
             for name in stage.tasks or ():
-                if name not in names:
+                if stage.dataset is None and name not in names:
                     place = f"train.stages.{number}.tasks"
                     raise ValueError(f"{place}: {unknown_key(name, names)}")
         return self

@@ -150,12 +150,20 @@ def logprobs_problem(teacher: Teacher, sampling: Sampling) -> str | None:
     wanted = sampling.logprobs_temperature
     mode = str(teacher.serving.engine.get("logprobs_mode", "raw_logprobs"))
     processed = teacher.backend == "vllm" and mode == "processed_logprobs"
+    cut = sampling.top_p != 1 or sampling.top_k not in (None, -1) or bool(sampling.min_p)
+    bent = sampling.frequency_penalty or sampling.presence_penalty or sampling.repetition_penalty
     if wanted is None or wanted == 1:
-        if processed and sampling.logprobs and sampling.temperature != 1:
-            return (
-                f"the engine's logprobs_mode {mode} gives them at the sampling temperature; write "
-                f"logprobs_temperature: {sampling.temperature:g}, or take raw_logprobs"
-            )
+        if processed and sampling.logprobs is not None:
+            if sampling.temperature != 1:
+                return (
+                    f"the engine's logprobs_mode {mode} gives them at the sampling temperature; "
+                    f"write logprobs_temperature: {sampling.temperature:g}, or take raw_logprobs"
+                )
+            if cut or bent:
+                return (
+                    f"the engine's logprobs_mode {mode} gives them after top_p, top_k, min_p and "
+                    "penalties; leave these out, or take raw_logprobs"
+                )
         return None
     if teacher.backend == "transformers":
         return None
@@ -169,8 +177,6 @@ def logprobs_problem(teacher: Teacher, sampling: Sampling) -> str | None:
             "vllm gives them at another temperature than 1 with `serving: {engine: {logprobs_mode: "
             "processed_logprobs}}`, which belongs to the engine"
         )
-    cut = sampling.top_p != 1 or sampling.top_k not in (None, -1) or bool(sampling.min_p)
-    bent = sampling.frequency_penalty or sampling.presence_penalty or sampling.repetition_penalty
     if sampling.temperature != wanted or cut or bent:
         return (
             f"vllm gives them as it samples: set temperature: {wanted:g} as well, and no top_p, "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import hashlib
+import math
 import multiprocessing
 import os
 import signal
@@ -284,8 +285,14 @@ def _logprobs(answer: Any, k: int | None) -> tuple[TokenLogprob, ...] | None:
     for token, position in zip(answer.token_ids, answer.logprobs, strict=False):
         ranked = sorted(position.values(), key=lambda entry: entry.rank or 0)[:k]
         chosen = position[token]
-        top = tuple((entry.decoded_token or "", float(entry.logprob)) for entry in ranked)
-        rows.append(TokenLogprob(chosen.decoded_token or "", float(chosen.logprob), top))
+        # What a sampling setting has ruled out is -inf, which JSON does not know.
+        top = tuple(
+            (entry.decoded_token or "", float(entry.logprob))
+            for entry in ranked
+            if math.isfinite(entry.logprob)
+        )
+        own = float(chosen.logprob) if math.isfinite(chosen.logprob) else -1e9
+        rows.append(TokenLogprob(chosen.decoded_token or "", own, top))
     return tuple(rows)
 
 

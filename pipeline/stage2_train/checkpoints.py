@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+from pipeline.stage2_train.ranks import rank
+
 
 def prepare_folder(folder: Path, identity: str) -> None:
     """Keep a stopped training's folder only if it was made with the very same settings."""
@@ -23,7 +25,8 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
             json.loads((checkpoint / "trainer_state.json").read_text())
             return checkpoint
         except (OSError, json.JSONDecodeError):
-            shutil.rmtree(checkpoint)
+            if rank() == 0:  # the others only pass it over
+                shutil.rmtree(checkpoint, ignore_errors=True)
     return None
 
 

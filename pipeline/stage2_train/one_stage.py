@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import stopping
 from pipeline.config import Config
 from pipeline.config_train import Stage
-from pipeline.errors import RunFatal, Stopped
+from pipeline.errors import RunFatal, Stopped, UserError
 from pipeline.stage1_generate.parquet import dataset_files
 from pipeline.stage2_train.care import apply_smaller_batch, is_out_of_memory, shrink
 from pipeline.stage2_train.checkpoints import last_complete_checkpoint
@@ -29,7 +28,8 @@ from pipeline.stage2_train.stages import stage_files, stage_rows
 from pipeline.stage2_train.student import open_student, student_lora
 from pipeline.stage2_train.targets import trainer_kind
 
-LOG = "log.jsonl"  # written last: a stage that has one is done
+LOG = "log.jsonl"  # written last: a stage that has one, and its student, is done
+NOTES = "notes.json"
 STUDENT = "student"
 
 
@@ -56,27 +56,27 @@ class Work:
     before: str | None
 
 
-def train_stage(work: Work) -> dict[str, Any]:
-    """Leaves `student/` and `log.jsonl` in the folder; returns the notes for steps.jsonl.
+def train_stage(work: Work) -> None:
+    """Leaves `student/`, `log.jsonl` and `notes.json` in the folder.
 
     Raises `Stopped` at a saved checkpoint, `RunFatal` where the loss is no number any more.
     """
     work.folder.mkdir(parents=True, exist_ok=True)
     while True:
         try:
-            notes = _attempt(work)
+            _attempt(work)
             _free_memory()  # for the next stage
-            return notes
+            return
         except (RuntimeError, MemoryError) as error:
             # Several processes would have to agree on it; a new start with smaller ones is simpler.
             if not is_out_of_memory(error) or processes() > 1:
                 raise
-            arguments = work.method.arguments(work, False)
+            arguments = work.method.arguments(work, bool(work.config.curate.validation_share))
             shrink(work.folder, arguments, work.method.settings, error)
         _free_memory()  # not above: the error's traceback holds the tensors
 
 
-def _attempt(work: Work) -> dict[str, Any]:
+def _attempt(work: Work) -> None:
     folder = work.folder
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parent / "logs" / folder.name)
     trainer = work.method.trainer(work)
@@ -87,13 +87,30 @@ def _attempt(work: Work) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.diverged:
         raise RunFatal(_diverged(watch.diverged, work))
-    if stopping.requested():
+    if watch.stopped:
         raise Stopped("training stopped at a saved checkpoint; run the same command again to go on")
     _save(trainer, folder / STUDENT, work)
     log = [entry | {"method": work.method.name} for entry in trainer.state.log_history]
     if rank() == 0:
-        (folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))
+        notes = _notes(trainer, watch)
+        (folder / NOTES).write_text(json.dumps(notes))
+        partial = folder / f"{LOG}.partial"
+        partial.write_text("".join(json.dumps(entry) + "\n" for entry in log))
+        os.replace(partial, folder / LOG)
+        # Only now: until here they are what a new start goes on from.
+        for left in [*folder.glob("checkpoint-*"), *folder.glob("cache-*")]:
+            shutil.rmtree(left, ignore_errors=True)
     wait_for_all()
+
+
+def is_done(folder: Path) -> bool:
+    """Was the stage of this folder trained to its end?"""
+    return (folder / LOG).is_file() and (folder / STUDENT).is_dir()
+
+
+def _notes(trainer: Any, watch: Any) -> dict[str, Any]:
+    """What steps.jsonl says of a stage."""
+    log = trainer.state.log_history
     losses = [entry["train_loss"] for entry in log if "train_loss" in entry]
     speed = watch.speed()
     return {
@@ -126,7 +143,13 @@ def _watched(trainer: Any) -> Any:
 
     trainer.add_callback(SameOrder(trainer))
     trainer.remove_callback(PrinterCallback)  # it prints raw dictionaries; Watch prints lines
-    watch = Watch("training", trainer.model, _mean_tokens(trainer), peak_flops(processes()))
+    watch = Watch(
+        "training",
+        trainer.model,
+        _mean_tokens(trainer),
+        peak_flops(processes()),
+        lambda: int(trainer._total_train_tokens),
+    )
     # First, so that what it adds to the logs reaches TensorBoard and the others.
     trainer.callback_handler.callbacks.insert(0, watch)
     return watch
@@ -163,10 +186,6 @@ def _save(trainer: Any, folder: Path, work: Work) -> None:
         model, _ = open_student(work.config, work.before, quantised=False)
         PeftModel.from_pretrained(model, str(target)).merge_and_unload().save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
-    for left in work.folder.glob("cache-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for checkpoint in work.folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
 
 
 def _free_memory() -> None:
@@ -199,6 +218,11 @@ def _sft_trainer(work: Work) -> Any:
 
     config = work.config
     rows, validation = _rows(work)
+    if config.train.early_stopping and validation is None:
+        raise UserError(
+            "train.early_stopping watches the validation loss, and the dataset has no validation "
+            "rows; raise curate.validation_share and `--redo curate`, or leave it out"
+        )
     arguments = _sft_arguments(work, validation is not None)
     apply_smaller_batch(work.folder, arguments)
     if arguments.use_cpu:

@@ -25,6 +25,8 @@ def defaults(config: Config) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_steps": 0.25,  # of all steps
         "save_total_limit": 2,
+        # Early stopping counts on where it was.
+        "restore_callback_states_from_checkpoint": True,
         "report_to": "tensorboard",
         "disable_tqdm": True,  # watch.py prints what a log file can hold
         # A loss that is no number must be seen, not replaced by the mean of those before.
@@ -37,11 +39,16 @@ def defaults(config: Config) -> dict[str, Any]:
 
 
 def sft_arguments(
-    config: Config, output: Path, more: Mapping[str, Any] | None = None, *, validates: bool = False
+    config: Config,
+    output: Path,
+    more: Mapping[str, Any] | None = None,
+    *,
+    validates: bool | None = None,
 ) -> Any:
     """The SFTConfig; a field that TRL does not have is a `UserError`.
 
-    `more`: settings of one stage, over `train.sft`. `validates`: there are validation rows.
+    `more`: settings of one stage, over `train.sft`. `validates`: there are validation rows; None:
+    if the config holds some back.
     """
     from trl import SFTConfig
 
@@ -53,7 +60,7 @@ def sft_arguments(
     if config.curate.mixture is not None and config.curate.mixture.order != "as_is":
         own["train_sampling_strategy"] = "sequential"
         _keeps_the_order(config, wanted)
-    if validates:
+    if validates or (validates is None and config.curate.validation_share):
         own["eval_strategy"] = "epoch"
     if config.train.early_stopping:
         own["load_best_model_at_end"] = True
@@ -75,6 +82,10 @@ def best_model(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
 
 def arguments(place: str, kind: type, settings: dict[str, Any], output: Path) -> Any:
     """A TRL config object of this kind; what it refuses is a `UserError` about `place`."""
+    if settings.get("save_total_limit") == 1:
+        # The last good checkpoint is needed until the next is seen to be good, and the one of a
+        # stop beside the best.
+        settings = settings | {"save_total_limit": 2}
     if "output_dir" in settings:
         raise UserError(f"{place}.output_dir: the student goes to 4_student; leave it out")
     try:

@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.config import Config
 from pipeline.config_dataset import Control
 from pipeline.config_train import Stage
@@ -28,14 +30,26 @@ from pipeline.records import Usage, digest
 from pipeline.stage1_generate.lengths import read_lengths, too_long
 from pipeline.stage2_train.card import model_card
 from pipeline.stage2_train.checkpoints import prepare_folder
-from pipeline.stage2_train.one_stage import LOG, SFT, STUDENT, Method, Work, train_stage
+from pipeline.stage2_train.one_stage import (
+    LOG,
+    NOTES,
+    SFT,
+    STUDENT,
+    Method,
+    Work,
+    is_done,
+    train_stage,
+)
 from pipeline.stage2_train.pairs import pairs_folder, wait_for_pairs
 from pipeline.stage2_train.preference import DPO, check_preference
 from pipeline.stage2_train.ranks import rank, wait_for_all
 from pipeline.stage2_train.settings import lora_config, sft_arguments
 from pipeline.stage2_train.soft_targets import check_soft_targets
+from pipeline.stage2_train.stages import stage_files
 from pipeline.stage2_train.student import check_student
 from pipeline.steps import Step, StepResult, stamp_of
+
+MADE = "made.jsonl"  # in a finished student's folder (a .json would be a part of its identity)
 
 
 def step(config: Config, control: Control | None = None) -> Step:
@@ -87,17 +101,18 @@ def student_folder(config: Config, control: Control | None) -> Path:
 
 def check(config: Config) -> None:
     """Find mistakes in `train:` and `student:` before the teacher is paid for anything."""
-    for stage in config.train.stages or [Stage()]:
-        sft_arguments(config, Path("4_student.partial"), stage.sft)
-    lora_config(config)
-    check_soft_targets(config)
-    if config.train.preference:
-        check_preference(config)
     if config.train.early_stopping and not config.curate.validation_share:
         raise UserError(
             "train.early_stopping watches the validation loss, and curate.validation_share is 0; "
             "set it, as 0.05"
         )
+    for number, stage in enumerate(config.train.stages or [Stage()]):
+        sft_arguments(config, Path("4_student.partial"), stage.sft)
+        stage_files(stage, f"train.stages.{number}")
+    lora_config(config)
+    check_soft_targets(config)
+    if config.train.preference:
+        check_preference(config)
     check_student(config)
 
 
@@ -108,21 +123,26 @@ def train(config: Config, control: Control | None = None) -> StepResult:
     transformers.utils.logging.disable_progress_bar()
     final = student_folder(config, control)
     partial = final.with_name(f"{final.name}.partial")
+    identity = _identity(config, control)
+    if (made := _made(final, identity)) is not None:
+        # Killed between the last stage and the line in steps.jsonl.
+        shutil.rmtree(partial, ignore_errors=True)
+        return made
     if rank() == 0:
-        _begin(config, control, partial)
+        _warn_of_long_rows(config, control)
+        prepare_folder(partial, identity)
     elif config.train.preference:
         wait_for_pairs(config, control)
     wait_for_all()
-    notes: list[dict[str, Any]] = []
     work, parts = None, _parts(config, control)
     for number, (method, stage, place, dataset) in enumerate(parts, 1):
         before = str(work.folder / STUDENT) if work else None
         folder = partial / f"stage-{number}"
         work = Work(method, config, stage, place, dataset, folder, before)
-        if not (folder / LOG).is_file():
+        if not is_done(folder):
             if len(parts) > 1 and rank() == 0:
                 print(f"training: stage {number} of {len(parts)}, {method.name}", flush=True)
-            notes.append(train_stage(work))
+            train_stage(work)
     assert work is not None
     if rank() != 0:
         return StepResult()
@@ -133,16 +153,39 @@ def train(config: Config, control: Control | None = None) -> StepResult:
     (student / "README.md").write_text(model_card(config, log, control), encoding="utf-8")
     if (partial / "logs").is_dir():
         shutil.copytree(partial / "logs", student / "logs", dirs_exist_ok=True)
+    result = _result(partial, len(parts), log)
+    (student / MADE).write_bytes(msgspec.json.encode(Made(identity, result)))
     shutil.rmtree(final, ignore_errors=True)
     os.replace(student, final)
     shutil.rmtree(partial)
+    return result
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What a finished student was made with, and what the step says of it."""
+
+    identity: str
+    result: StepResult
+
+
+def _made(final: Path, identity: str) -> StepResult | None:
+    try:
+        found = msgspec.json.decode((final / MADE).read_bytes(), type=Made)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return found.result if found.identity == identity else None
+
+
+def _result(partial: Path, stages: int, log: list[dict[str, Any]]) -> StepResult:
+    folders = [partial / f"stage-{number + 1}" for number in range(stages)]
+    notes = [json.loads((folder / NOTES).read_text()) for folder in folders]
     return StepResult(
         counts={
             "rows": sum(note.pop("rows") for note in notes),
             "steps": max((entry["step"] for entry in log), default=0),
         },
-        tokens=Usage(input=max((entry.get("num_tokens", 0) for entry in log), default=0)),
-        notes=notes[-1] if notes else {},
+        tokens=Usage(input=max((int(entry.get("num_tokens", 0)) for entry in log), default=0)),
+        notes=notes[-1],
     )
 
 
@@ -158,13 +201,16 @@ def _parts(config: Config, control: Control | None) -> list[tuple[Method, Stage,
     return found
 
 
-def _begin(config: Config, control: Control | None, partial: Path) -> None:
+def _warn_of_long_rows(config: Config, control: Control | None) -> None:
     lengths = read_lengths(dataset_folder(config, control))
     if lengths is not None and (warning := too_long(config, lengths)):
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def _identity(config: Config, control: Control | None) -> str:
+    """Of a training: all its settings and all it reads."""
     this = step(config, control)
-    read = [stamp_of(path).sha256 for path in this.inputs]
-    prepare_folder(partial, digest([dict(this.settings), read]))
+    return digest([dict(this.settings), [stamp_of(path).sha256 for path in this.inputs]])
 
 
 def _whole_log(partial: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.config_evaluate import CONTROL
 from pipeline.config_train import SoftTargets, Stage
 from pipeline.errors import UserError
 from pipeline.ledger import Ledger
@@ -30,6 +31,12 @@ def check_soft_targets(config: Config) -> None:
     if soft is None:
         return
     place = "train.soft_targets"
+    other_words = [f"{CONTROL}{name}" for name in ("gold", "label_only")]
+    if refused := [arm for arm in config.evaluate.arms if arm in other_words]:
+        raise UserError(
+            f"{place}: the arm {refused[0]} is trained on other words than the teacher's, which "
+            "have no log-probabilities; take control-random, or leave out the arm or soft_targets"
+        )
     order = list(Grade)
     for task in config.tasks:
         for name in config.teachers_of(task) if task.train else ():
@@ -122,6 +129,13 @@ def check_coverage(soft: SoftTargets, coverage: Coverage) -> None:
             f"soft targets: {coverage.found:,} of {coverage.rows:,} rows have the teacher's "
             f"log-probabilities; they cover {coverage.share:.1%} of these rows' tokens",
             flush=True,
+        )
+    if not coverage.found:
+        raise UserError(
+            "train.soft_targets: no row's completion is an answer of the teacher in its own words "
+            "with log-probabilities in the ledger, so there is nothing to learn from. Controls of "
+            "other words (gold, label_only), labels and rewritten answers are trained without "
+            "soft_targets"
         )
     if coverage.share < soft.min_coverage:
         raise UserError(

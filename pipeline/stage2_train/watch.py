@@ -10,6 +10,7 @@ import math
 import resource
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from transformers import TrainerCallback
 from pipeline import stopping
 from pipeline.stage2_train.flops import Peak, training_flops_per_token
 from pipeline.stage2_train.ranks import any_rank, rank
+
+TOKENS = "tokens.txt"  # of a checkpoint: how many were trained on up to it
 
 
 class Speed(msgspec.Struct, frozen=True):
@@ -38,11 +41,20 @@ class Speed(msgspec.Struct, frozen=True):
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Callback of one trainer. `diverged` says why training must not go on, once it must not."""
+    """Callback of one trainer.
 
-    def __init__(self, name: str, model: Any, mean_tokens: float, peak: Peak) -> None:
+    `diverged` says why training must not go on, once it must not; `stopped`, that a process of this
+    training was told to stop, which all of them then do at a checkpoint.
+    """
+
+    def __init__(
+        self, name: str, model: Any, mean_tokens: float, peak: Peak, counted: Callable[[], int]
+    ) -> None:
+        """`counted`: the tokens that the trainer has seen since this process began."""
         self.diverged = ""
+        self.stopped = False
         self._name = name
+        self._counted = counted
         self._flops = training_flops_per_token(model, mean_tokens)
         self._peak = peak
         self._begin = self._last = time.monotonic()
@@ -53,8 +65,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._begin = self._last = time.monotonic()
         self._first_step = state.global_step
-        logged = (entry.get("num_tokens", 0) for entry in state.log_history)
-        self._before = int(max(logged, default=0))
+        self._before = 0
+        if state.global_step:
+            path = Path(args.output_dir) / f"checkpoint-{state.global_step}" / TOKENS
+            self._before = int(path.read_text()) if path.is_file() else 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs:
@@ -82,17 +96,25 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if any_rank(stopping.requested(), args.device):
-            control.should_save = control.should_training_stop = not self.diverged
+            self.stopped = True
+            control.should_training_stop = True
+            control.should_save = control.should_log = not self.diverged
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.stopped:  # no validation of a part of an epoch, and no second checkpoint
+            control.should_evaluate = control.should_save = control.should_log = False
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         # A checkpoint with broken weights must not be the one that training goes on from.
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         whole = all(bool(torch.isfinite(p).all()) for p in model.parameters())
         if any_rank(not whole, args.device):
             self.diverged = f"weights are no numbers at step {state.global_step}"
             control.should_training_stop = True
             if rank() == 0:
-                path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-                shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(checkpoint, ignore_errors=True)
+        elif rank() == 0:
+            (checkpoint / TOKENS).write_text(f"{self._before + self._counted()}\n")
 
     def speed(self) -> Speed:
         """So far, since this process began to train; saving and validation included."""
