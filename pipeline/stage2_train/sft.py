@@ -124,16 +124,18 @@ def train(config: Config, control: Control | None = None) -> StepResult:
     final = student_folder(config, control)
     partial = final.with_name(f"{final.name}.partial")
     identity = _identity(config, control)
-    if (made := _made(final, identity)) is not None:
-        # Killed between the last stage and the line in steps.jsonl.
-        shutil.rmtree(partial, ignore_errors=True)
-        return made
     if rank() == 0:
-        _warn_of_long_rows(config, control)
-        prepare_folder(partial, identity)
+        if _made(final, identity) is None:
+            _warn_of_long_rows(config, control)
+            prepare_folder(partial, identity)
     elif config.train.preference:
         wait_for_pairs(config, control)
-    wait_for_all()
+    wait_for_all()  # and only then look: before, the first process may still forget the student
+    if (made := _made(final, identity)) is not None:
+        # Killed between the last stage and the line in steps.jsonl.
+        if rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+        return made
     work, parts = None, _parts(config, control)
     for number, (method, stage, place, dataset) in enumerate(parts, 1):
         before = str(work.folder / STUDENT) if work else None
