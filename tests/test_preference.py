@@ -222,6 +222,12 @@ def test_an_adapter_on_the_head_is_refused_for_preferences(project: Project) -> 
     sft.check(load_config(project.config))
 
 
+def test_the_best_checkpoint_of_preferences_passes_the_check(project: Project) -> None:
+    best = {"max_steps": 2, "load_best_model_at_end": True}
+    project.edit(train={"sft": {}, "preference": {"dpo": best}}, curate__validation_share=0.2)
+    sft.check(load_config(project.config))
+
+
 def test_what_belongs_to_sft_is_refused_without_it(project: Project) -> None:
     project.edit(train={"preference": {"after": "nothing"}, "soft_targets": {}})
     with pytest.raises(UserError, match="soft_targets belongs to SFT"):

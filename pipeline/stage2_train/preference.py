@@ -51,9 +51,14 @@ def check_preference(config: Config) -> None:
     DPOTrainer looks at most of its settings only when it is made, and at some in its first step;
     so one is made of a very small model, and takes it.
     """
+    from transformers.trainer_utils import IntervalStrategy
+
     check_pairs(config)
     with tempfile.TemporaryDirectory() as folder:
-        settings = dpo_arguments(config, Path(folder))
+        held_back = bool(config.curate.validation_share)
+        settings = dpo_arguments(config, Path(folder), validates=held_back)
+        # The rehearsal has a single row and no validation.
+        settings.eval_strategy, settings.load_best_model_at_end = IntervalStrategy.NO, False
         if settings.deepspeed or settings.fsdp or processes() > 1:
             return  # a small model of its own has no place among processes that train together
         settings.report_to = []
