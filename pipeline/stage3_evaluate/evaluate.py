@@ -152,9 +152,6 @@ NEEDED: dict[str, dict[str, Callable[[Seed], bool]]] = {
 }
 
 
-_PLACES = {"teacher": "teacher"}  # of an arm's model in the config, for messages
-
-
 def questions_of(config: Config, arm: Arm) -> Iterator[Question]:
     for ability in config.evaluate.abilities:
         yield from ABILITIES[ability].questions(config, arm)
@@ -211,8 +208,9 @@ def ask_arm(
         progress = Progress(
             f"testing {arm}", len(questions), seconds=config.execution.progress_seconds
         )
-        others = config.evaluate.models
-        place = f"evaluate.models.{arm}" if arm in others else _PLACES.get(arm, "student")
+        place = "teacher" if arm == "teacher" else "student"
+        if arm in config.evaluate.models:
+            place = f"evaluate.models.{arm}"
         try:
             ask(
                 lambda: open_model(chosen, place),
