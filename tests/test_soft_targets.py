@@ -96,6 +96,10 @@ HOT = {"temperature": 2.0, "logprobs": 5, "logprobs_temperature": 2.0}
             VLLM | {"serving": PROCESSED, "sampling": {"temperature": 0.7, "logprobs": 5}},
             "write logprobs_temperature: 0.7",
         ),
+        (
+            VLLM | {"serving": PROCESSED, "sampling": {"top_p": 0.9, "logprobs": 5}},
+            "after top_p",
+        ),
         (VLLM | {"serving": PROCESSED, "sampling": HOT}, None),
     ],
 )

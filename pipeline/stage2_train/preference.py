@@ -22,6 +22,7 @@ from pipeline.stage2_train.one_stage import Method, Work
 from pipeline.stage2_train.pairs import check_pairs
 from pipeline.stage2_train.ranks import first_process_first, processes, rank
 from pipeline.stage2_train.settings import arguments, best_model, defaults, lora_config
+from pipeline.stage2_train.stand_in import stand_in
 from pipeline.stage2_train.student import open_student
 
 PLACE = "train.preference.dpo"
@@ -71,18 +72,10 @@ def check_preference(config: Config) -> None:
 def _rehearse(config: Config, settings: Any) -> None:
     import datasets
     from peft import LoraConfig
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     from pipeline.stage2_train.pair_trainer import PairTrainer
 
     tokenizer = student_tokenizer(config)
-    shape = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-    )
     adapter = None
     if (lora := lora_config(config)) is not None:
         # Its names are those of another model's layers; the head has the same name in most.
@@ -94,8 +87,8 @@ def _rehearse(config: Config, settings: Any) -> None:
     os.environ["TQDM_DISABLE"] = "1"
     datasets.disable_progress_bars()
     trainer = PairTrainer(
-        model=LlamaForCausalLM(shape),
-        ref_model=None if shared else LlamaForCausalLM(shape),
+        model=stand_in(tokenizer),
+        ref_model=None if shared else stand_in(tokenizer),
         args=settings,
         train_dataset=datasets.Dataset.from_list([row]),
         processing_class=tokenizer,

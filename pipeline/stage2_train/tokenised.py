@@ -18,6 +18,7 @@ from pipeline.config import Config
 from pipeline.stage1_generate.tokens import student_tokenizer
 from pipeline.stage2_train.settings import sft_arguments
 from pipeline.stage2_train.soft_targets import Coverage, completion_start, with_soft_targets
+from pipeline.stage2_train.stand_in import stand_in
 from pipeline.stage2_train.targets import IGNORED, SOFT
 
 # Of TRL's SFTConfig: what decides on the tokens of a row.
@@ -116,20 +117,11 @@ def _prepared(config: Config, rows: Any, *, cut: bool) -> tuple[Any, Any]:
             gradient_checkpointing=False,
             disable_tqdm=True,
         )
-        stand_in = transformers.LlamaForCausalLM(
-            transformers.LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=8,
-                intermediate_size=8,
-                num_hidden_layers=1,
-                num_attention_heads=1,
-                pad_token_id=None,
-                bos_token_id=None,
-                eos_token_id=None,
-            )
-        )
         trainer = SFTTrainer(
-            model=stand_in, args=arguments, train_dataset=rows, processing_class=tokenizer
+            model=stand_in(tokenizer),
+            args=arguments,
+            train_dataset=rows,
+            processing_class=tokenizer,
         )
     return trainer.train_dataset, trainer
 
