@@ -20,8 +20,10 @@ from transformers import AutoModelForCausalLM
 from pipeline.config_train import Stage
 from pipeline.errors import UserError
 from pipeline.stage2_train import one_stage, student
+from pipeline.stage2_train.checkpoints import last_complete_checkpoint
 from pipeline.stage2_train.flops import training_flops_per_token
 from pipeline.stage2_train.stages import stage_rows
+from pipeline.stage2_train.watch import TOKENS
 from tests.project import Project
 
 SFT = {
@@ -111,6 +113,11 @@ def test_a_stopped_training_goes_on_with_the_same_data_in_the_same_order(
     process.send_signal(number)
     assert process.wait(60) == (-9 if number is signal.SIGKILL else 75)
     assert not (curated.run / "4_student").exists()
+    # The count of tokens is in the file that makes a checkpoint whole: no kill gets between them.
+    checkpoint = last_complete_checkpoint(folder)
+    assert checkpoint
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    assert state["stateful_callbacks"][TOKENS]["tokens"] > 0
     assert "training goes on from checkpoint-" in train(curated)
     stopped, seen = losses(curated), tokens_of(curated)
     train(curated, "--redo", "train")

@@ -23,7 +23,7 @@ from pipeline import stopping
 from pipeline.stage2_train.flops import Peak, training_flops_per_token
 from pipeline.stage2_train.ranks import any_rank, rank
 
-TOKENS = "tokens.txt"  # of a checkpoint: how many were trained on up to it
+TOKENS = "tokens trained on"  # the place of their number in a checkpoint's trainer_state.json
 
 
 class Speed(msgspec.Struct, frozen=True):
@@ -65,10 +65,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._begin = self._last = time.monotonic()
         self._first_step = state.global_step
-        self._before = 0
         if state.global_step:
-            path = Path(args.output_dir) / f"checkpoint-{state.global_step}" / TOKENS
-            self._before = int(path.read_text()) if path.is_file() else 0
+            self._before = state.stateful_callbacks.get(TOKENS, {}).get("tokens", 0)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs:
@@ -95,6 +93,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._say(", ".join(parts))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Into the file that makes a checkpoint whole: a kill must not part them.
+        state.stateful_callbacks[TOKENS] = {"tokens": self._before + self._counted()}
         if any_rank(stopping.requested(), args.device):
             self.stopped = True
             control.should_training_stop = True
@@ -113,8 +113,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
             if rank() == 0:
                 shutil.rmtree(checkpoint, ignore_errors=True)
-        elif rank() == 0:
-            (checkpoint / TOKENS).write_text(f"{self._before + self._counted()}\n")
 
     def speed(self) -> Speed:
         """So far, since this process began to train; saving and validation included."""
