@@ -19,13 +19,8 @@ from pipeline.config_evaluate import CONTROL
 from pipeline.records import Answer, Score
 from pipeline.stage3_evaluate import statistics
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
-from pipeline.stage3_evaluate.metrics import (
-    Items,
-    ability_scores,
-    paired_strata,
-    primary_items,
-    valid_items,
-)
+from pipeline.stage3_evaluate.metric_items import Items, paired_strata
+from pipeline.stage3_evaluate.metrics import ability_scores, primary_items, valid_items
 from pipeline.stage3_evaluate.statistics import Gap, GapRecovered
 
 ALPHA = 0.05
