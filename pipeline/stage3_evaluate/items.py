@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipeline.config import Config, SeedSource
 from pipeline.config_evaluate import Evaluate
 from pipeline.records import Seed
 from pipeline.stage1_generate.seeds import load_seeds
+from pipeline.stage3_evaluate.ifeval import load_ifeval
 
 
 def named_sources(evaluate: Evaluate) -> list[tuple[str, str, SeedSource]]:
@@ -18,8 +20,10 @@ def named_sources(evaluate: Evaluate) -> list[tuple[str, str, SeedSource]]:
     if "chain_of_thought" in evaluate.abilities and evaluate.chain_of_thought:
         found.append(("chain_of_thought", "problems", evaluate.chain_of_thought.items))
     if "instruction_following" in evaluate.abilities and (table := evaluate.instruction_following):
-        found.append(("instruction_following", "seen_types", table.seen_types))
-        found.append(("instruction_following", "unseen_types", table.unseen_types))
+        sets = {"seen_types": table.seen_types, "unseen_types": table.unseen_types}
+        if table.ifeval is not None:
+            sets["ifeval"] = SeedSource(path=table.ifeval.path, n=table.ifeval.n)
+        found += [("instruction_following", k, s) for k, s in sets.items() if s is not None]
     return found
 
 
@@ -31,8 +35,17 @@ def load_items(config: Config, ability: str, name: str) -> list[Seed]:
     """Items of one set, as seeds; the same for every arm."""
     for found, set_name, source in named_sources(config.evaluate):
         if (found, set_name) == (ability, name):
+            if name == "ifeval":
+                return ifeval_items(config)
             return load_seeds(source, f"{ability}/{name}", config.seed)
     raise KeyError((ability, name))
+
+
+def ifeval_items(config: Config) -> list[Seed]:
+    """The prompts of a file in IFEval's form; its errata are not in a `SeedSource`."""
+    table = config.evaluate.instruction_following
+    assert table is not None and table.ifeval is not None
+    return load_ifeval(Path(table.ifeval.path), table.ifeval.n, errata=table.ifeval.errata)
 
 
 def evaluation_items(config: Config) -> Iterator[Seed]:

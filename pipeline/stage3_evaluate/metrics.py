@@ -19,7 +19,11 @@ from pipeline.stage3_evaluate.metric_items import (
 )
 from pipeline.stage3_evaluate.metrics_chain_of_thought import chain_of_thought_scores
 from pipeline.stage3_evaluate.metrics_in_context import in_context_scores, largest_shots, shots
-from pipeline.stage3_evaluate.metrics_instruction_following import scores_by_variant
+from pipeline.stage3_evaluate.metrics_instruction_following import (
+    IF_SETS,
+    instruction_following_scores,
+    scores_by_variant,
+)
 
 Said = tuple[list[Score], list[str]]  # scores, and notes on what could not be scored
 
@@ -30,6 +34,8 @@ def ability_scores(arm: str, ability: str, rows: Sequence[Answer], seed: int) ->
         return in_context_scores(arm, rows, seed), []
     if ability == "chain_of_thought":
         return chain_of_thought_scores(arm, rows, seed)
+    if ability == "instruction_following":
+        return instruction_following_scores(arm, rows, seed), []
     return scores_by_variant(arm, ability, rows, seed), []
 
 
@@ -57,9 +63,7 @@ def _primary_rows(ability: str, rows: Sequence[Answer]) -> dict[str, list[Answer
     elif ability == "chain_of_thought":
         found = {"accuracy/step_by_step": of_variant(rows, "step_by_step")}
     elif ability == "instruction_following":
-        found = {
-            f"strict/{name}": of_variant(rows, name) for name in ("unseen_types", "seen_types")
-        }
+        found = {f"strict/{name}": of_variant(rows, name) for name in IF_SETS}
     else:
         found = {f"accuracy/{name}": of_variant(rows, name) for name in variants(rows)}
     return {metric: some for metric, some in found.items() if some}

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from pipeline.records import Score
 from pipeline.stage3_evaluate import charts
 from pipeline.stage3_evaluate.charts import Line, Point, percent
+from pipeline.stage3_evaluate.metrics_instruction_following import IF_SETS
 from pipeline.stage3_evaluate.report_data import RunFiles
 from pipeline.stage3_evaluate.score import Comparison, Finding, Role
 from pipeline.stage3_evaluate.statistics import Gap
@@ -24,6 +25,7 @@ METRICS = {
     "strict/seen_types": "strict, trained constraint types on new topics",
     "loose/unseen_types": "loose, constraint types never trained on",
     "loose/seen_types": "loose, trained constraint types on new topics",
+    "strict/ifeval": "strict, IFEval",
     "accuracy/step_by_step": "accuracy, step by step",
     "accuracy/direct": "accuracy, direct answer",
     "gain": "gain of reasoning over the direct answer, points",
@@ -40,6 +42,9 @@ _WORDS = {
     "direct": "direct answer",
     "seen_types": "trained constraint types",
     "unseen_types": "constraint types never trained on",
+    "ifeval": "IFEval",
+    "strict_instructions": "strict, single constraints",
+    "loose_instructions": "loose, single constraints",
 }
 LOSSES = {
     "sft": "Loss on the teacher's words",
@@ -255,9 +260,11 @@ def score_charts(run: RunFiles) -> list[Chart]:
         (
             "instruction_following", "Instruction following", "share of items with all "
             "constraints kept; strict",
-            {"strict/seen_types": "trained types", "strict/unseen_types": "new types"},
+            {f"strict/{name}": shown for name, shown in IF_SETS.items()},
         ),
     ):  # fmt: skip
+        known = {s.metric for s in run.scores.scores if s.ability == ability}
+        groups = {metric: shown for metric, shown in groups.items() if metric in known}
         lines = _lines(run, ability, list(groups))
         if any(line.points for line in lines):
             found.append(Chart(title, caption, charts.bars(title, list(groups.values()), lines)))
