@@ -84,9 +84,14 @@ def _parser() -> argparse.ArgumentParser:
             step.add_argument(
                 "--until", choices=["pairs", "train"], help="pairs: only ask the student for them"
             )
-            step.add_argument(
+            beside = step.add_mutually_exclusive_group()
+            beside.add_argument(
                 "--control", metavar="NAME",
                 help="train on 3_controls/NAME instead of the dataset, with the same settings",
+            )  # fmt: skip
+            beside.add_argument(
+                "--seed", type=int, metavar="N",
+                help="train the student once more with this seed, as 4_seeds/N",
             )  # fmt: skip
         if name == "evaluate":
             step.add_argument(
@@ -190,6 +195,7 @@ def _steps(arguments: argparse.Namespace) -> int:
         arguments.overrides,
         redo="score" if getattr(arguments, "rescore", False) else arguments.redo,
         control=getattr(arguments, "control", None),
+        seed=getattr(arguments, "seed", None),
         until=getattr(arguments, "until", None),
     )
 

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from pipeline.config_dataset import Control, DatasetFiles, Mixture
-from pipeline.config_evaluate import ARMS, CONTROL, Evaluate
+from pipeline.config_evaluate import ARMS, CONTROL, SEED, Evaluate
 from pipeline.config_file import Location, apply_override, dump_yaml, load_yaml
 from pipeline.config_models import (
     Backend,
@@ -150,6 +150,11 @@ class Config(Strict):
                 )
         return self
 
+    @property
+    def training_seed(self) -> int:
+        """Of the student that the run is about."""
+        return int(self.train.sft.get("seed", self.seed))
+
     @model_validator(mode="after")
     def _arms_fit(self) -> Config:
         known = [*ARMS, *(f"{CONTROL}{name}" for name in self.curate.controls)]
@@ -160,6 +165,14 @@ class Config(Strict):
                     f"{place}: {arm} needs curate.controls to name "
                     f"{arm.removeprefix(CONTROL)}; seen there: {self.curate.controls or 'nothing'}"
                 )
+            if arm.startswith(SEED):
+                seed = arm.removeprefix(SEED)
+                if not seed.isdecimal() or int(seed) == self.training_seed:
+                    raise ValueError(
+                        f"{place}: {arm} is no student trained once more; write {SEED}N with a "
+                        f"whole number N, not {self.training_seed}: that is the seed of `after`"
+                    )
+                continue
             if arm not in known and arm not in self.evaluate.models:
                 known += self.evaluate.models
                 raise ValueError(f"{place}: {unknown_key(arm, known)}")

@@ -13,9 +13,11 @@ from pipeline.config_tasks import Seeds
 Ability = Literal["in_context", "chain_of_thought", "instruction_following"]
 
 # What is tested. `before_again` is the student before, asked once more: what differs is noise.
-# Beside these: control-NAME, a student trained on the control NAME, and the names in `models`.
+# Beside these: control-NAME, a student trained on the control NAME; seed-N, the student trained
+# once more with the seed N; and the names in `models`.
 ARMS = ("teacher", "before", "after", "before_again")
 CONTROL = "control-"
+SEED = "seed-"
 Arm = str
 
 
@@ -77,10 +79,14 @@ class Evaluate(Strict):
     @model_validator(mode="after")
     def _names_of_models(self) -> Evaluate:
         for name in self.models:
-            if name in ARMS or name.startswith(CONTROL) or not re.fullmatch(r"[\w.-]+", name):
+            if (
+                name in ARMS
+                or name.startswith((CONTROL, SEED))
+                or not re.fullmatch(r"[\w.-]+", name)
+            ):
                 raise ValueError(
                     f"models: {name!r} cannot be the name of one; letters, digits, _ . and -, and "
-                    f"none of {', '.join(ARMS)} or {CONTROL}..."
+                    f"none of {', '.join(ARMS)}, {CONTROL}... or {SEED}..."
                 )
         twice = {arm for arm in self.arms if self.arms.count(arm) > 1}
         if twice:

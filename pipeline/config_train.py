@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from pipeline.config_dataset import Control
 from pipeline.config_models import SamplingDict, Strict
 
 
@@ -93,3 +94,20 @@ class Train(Strict):
                     f"take out {key}, or set after: sft"
                 )
         return self
+
+
+class Variant(NamedTuple):
+    """Which of a run's students: the one it is about, or one to compare it with."""
+
+    control: Control | None = None  # trained on 3_controls/NAME
+    seed: int | None = None  # trained on the same rows with another seed
+
+    @property
+    def flag(self) -> str:
+        """What `distill train` is told to train it."""
+        if self.control is not None:
+            return f" --control {self.control}"
+        return "" if self.seed is None else f" --seed {self.seed}"
+
+
+MAIN = Variant()

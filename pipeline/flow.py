@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from pipeline import stopping
 from pipeline.commands import printable
 from pipeline.config import Config, api_key, load_config, save_config
-from pipeline.config_dataset import Control
-from pipeline.config_evaluate import CONTROL
+from pipeline.config_evaluate import CONTROL, SEED
+from pipeline.config_train import MAIN, Variant
 from pipeline.errors import DONE, FAILED, NAMED, UserError
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
 
@@ -47,17 +47,19 @@ def all_steps(config: Config) -> list[Step]:
         *([controls.step(config)] if config.curate.controls else []),
         *([pairs.step(config)] if config.train.preference else []),
         sft.step(config),
-        *(step for name in tested_controls(config) for step in _training_of(config, name)),
+        *(step for variant in beside_student(config) for step in _training_of(config, variant)),
         evaluate.step(config),
         evaluate.score_step(config),
         evaluate.report_step(config),
     ]
 
 
-def tested_controls(config: Config) -> list[Control]:
-    """The controls that the evaluation has an arm for: they are trained with the student."""
+def beside_student(config: Config) -> list[Variant]:
+    """The controls and seeds that the evaluation has an arm for: trained with the student."""
     arms = config.evaluate.arms
-    return [name for name in config.curate.controls if f"{CONTROL}{name}" in arms]
+    controls = [name for name in config.curate.controls if f"{CONTROL}{name}" in arms]
+    seeds = [int(arm.removeprefix(SEED)) for arm in arms if arm.startswith(SEED)]
+    return [*(Variant(control=name) for name in controls), *(Variant(seed=one) for one in seeds)]
 
 
 def steps_of(steps: Sequence[Step], command: str, until: str | None = None) -> list[Step]:
@@ -95,22 +97,24 @@ def run_command(
     *,
     redo: str | None = None,
     control: str | None = None,
+    seed: int | None = None,
     until: str | None = None,
 ) -> int:
     """Do the steps of one command that are missing, up to `until`.
 
-    `control`: train that one, not the student.
+    `control` or `seed`: train that one, not the student.
     """
     stopping.install()
     config = checked_config(path, overrides)
     steps = all_steps(config)
     mine = steps_of(steps, command, until)
-    if control is not None:
-        steps = _training_of(config, control)
+    variant = _variant(config, control, seed)
+    if variant != MAIN:
+        steps = _training_of(config, variant)
         mine = steps_of(steps, command, until)
         redo = next((step.name for step in mine if step.name.split()[0] == redo), redo)
     names = [step.name for step in mine]
-    allowed = names if control is not None else COMMANDS[command]
+    allowed = names if variant != MAIN else COMMANDS[command]
     if redo is not None and redo not in allowed:
         raise UserError(f"distill {command} --redo takes {' or '.join(allowed)}; seen {redo}")
     if redo is not None and command == "train":
@@ -120,7 +124,7 @@ def run_command(
     code = DONE
     with alone(config.run_dir):
         if redo is not None:
-            if control is None:
+            if variant == MAIN:
                 redo_from(config, steps, redo)
             else:
                 forget(config.run_dir, steps[names.index(redo) :])
@@ -174,19 +178,32 @@ def redo_from(config: Config, steps: list[Step], name: str) -> None:
     # What follows the controls is their own training, which no other step waits for.
     gone = [steps[at]] if name == "controls" else steps[at:]
     if any(step.name == "controls" for step in gone):
-        for control in config.curate.controls:
-            gone = [*gone, *_training_of(config, control)]
+        for name in config.curate.controls:
+            gone = [*gone, *_training_of(config, Variant(name))]
     forget(config.run_dir, gone)
 
 
-def _training_of(config: Config, control: str) -> list[Step]:
+def _training_of(config: Config, variant: Variant) -> list[Step]:
+    """A control has pairs of its own; another seed learns from the student's."""
     from pipeline.stage2_train import pairs, sft
 
+    own_pairs = variant.control is not None and config.train.preference is not None
+    made = [pairs.step(config, variant.control)] if own_pairs else []
+    return [*made, sft.step(config, variant)]
+
+
+def _variant(config: Config, control: str | None, seed: int | None) -> Variant:
+    if seed is not None and (seed < 0 or seed == config.training_seed):
+        raise UserError(
+            f"--seed {seed}: give a whole number other than {config.training_seed}, which is the "
+            "seed of 4_student"
+        )
     known = config.curate.controls
     for name in known:
         if name == control:
-            made = [pairs.step(config, name)] if config.train.preference else []
-            return [*made, sft.step(config, name)]
+            return Variant(control=name)
+    if control is None:
+        return Variant(seed=seed)
     raise UserError(
         f"--control {control}: curate.controls has {', '.join(known) or 'none'}; add it there and "
         "type `distill curate` first"

@@ -64,9 +64,33 @@ def test_controls_other_models_and_a_second_asking_are_arms(with_arms: Project) 
     assert len(with_arms.asked()) == asked
 
 
+def test_a_training_with_another_seed_is_an_arm(project: Project) -> None:
+    project.edit(evaluate__arms=["before", "after", "seed-4"])
+    assert project.make("config.yaml").returncode == 0
+    done = project.call("train", "config.yaml")
+    assert done.returncode == 0, done.stderr
+    first, second = (
+        (project.run / folder / "model.safetensors").read_bytes()
+        for folder in ("4_student", "4_seeds/4")
+    )
+    assert first != second  # rows in another order
+    assert project.call("evaluate", "config.yaml").returncode == 0
+    (found,) = scores(project)["comparisons"]
+    assert found["seeds"]["arms"] == ["after", "seed-4"]
+    assert len(found["seeds"]["differences"]) == 2
+    assert "train --seed 4: done" in project.call("status", "small").stdout
+    # By itself, too; and never over the student that the run is about.
+    done = project.call("train", "config.yaml", "--seed", "5")
+    assert done.returncode == 0 and (project.run / "4_seeds" / "5" / "made.jsonl").is_file()
+    done = project.call("train", "config.yaml", "--seed", "3")
+    assert done.returncode == 2 and "which is the seed of 4_student" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"evaluate__arms": ["seed-3"]}, "not 3: that is the seed of `after`"),
+        ({"evaluate__arms": ["seed-x"]}, "write seed-N with a whole number"),
         ({"evaluate__arms": ["befor"]}, "did you mean 'before'"),
         ({"evaluate__arms": ["before", "before"]}, "is there twice"),
         ({"evaluate__arms": ["control-gold"]}, "needs curate.controls to name gold"),

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from pipeline.records import Answer, Extraction, Finish, Score
-from pipeline.stage3_evaluate.score import Comparison, Finding, Role, Scores, score
-from pipeline.stage3_evaluate.statistics import Gap
+from pipeline.stage3_evaluate.score import Scores, score
+from pipeline.stage3_evaluate.statistics import Gap, Kept
+from pipeline.stage3_evaluate.verdicts import Comparison, Finding, Role
 
 ARMS = ["teacher", "before", "after"]
 
@@ -179,7 +180,8 @@ def test_a_gain_only_in_format_shows_no_gain_on_readable_answers() -> None:
     found = score({"before": before, "after": after}, arms=ARMS)
     one = compared(found, "accuracy/step_by_step")
     assert one.difference == pytest.approx(20 / 60)
-    assert (one.valid_difference, one.valid_n) == (0.0, 40)
+    assert one.valid is not None
+    assert (one.valid.difference, one.valid.n) == (0.0, 40)
     assert (one.gained, one.gained_readable) == (20, 0)
     assert one.verdict is Finding.FORM
     assert "20 of them cut off or unreadable before" in one.reason
@@ -228,6 +230,48 @@ def test_a_gain_over_before_and_over_every_control_is_distilled() -> None:
     matched = beaten | arms(control_gold=30)
     one = compared(score(matched, arms=["before", "after"]), "accuracy/step_by_step")
     assert one.verdict is Finding.INCONCLUSIVE and "control gold" in one.reason
+
+
+def test_a_gain_that_is_not_clear_on_readable_answers_is_no_verdict() -> None:
+    ability, variant = "chain_of_thought", "step_by_step"
+
+    def arm(name: str, mute: list[int], readable: list[int], how: Extraction) -> list[Answer]:
+        return rows(name, ability, variant, mute, extraction=how, prefix="mute") + rows(
+            name, ability, variant, readable
+        )
+
+    before = arm("before", [0] * 20, share(10), Extraction.NO_ANSWER)
+    after = arm("after", [1] * 20, share(13), Extraction.VALUE)
+    found = score({"before": before, "after": after}, arms=ARMS)
+    one = compared(found, "accuracy/step_by_step")
+    assert one.low > 0 and one.p_adjusted < 0.05 and one.gained_readable == 3
+    assert one.verdict is Finding.INCONCLUSIVE
+    assert "not clearly on the items that both answered readably (+8 points" in one.reason
+
+
+def test_a_gain_of_one_training_seed_alone_is_no_verdict() -> None:
+    answers = {"before": cot("before", 10), "after": cot("after", 24)}
+    assert compared(score(answers, arms=ARMS), "accuracy/step_by_step").seeds is None
+    lucky = {"seed-1": cot("seed-1", 10), "seed-2": cot("seed-2", 2)}
+    one = compared(score(answers | lucky, arms=ARMS), "accuracy/step_by_step")
+    assert one.verdict is Finding.INCONCLUSIVE
+    assert "not clearly with all training seeds together (+5 points" in one.reason
+    assert one.seeds is not None and one.seeds.arms == ["after", "seed-1", "seed-2"]
+    assert one.seeds.differences == pytest.approx([14 / 40, 0, -8 / 40])
+    steady = {"seed-1": cot("seed-1", 22), "seed-2": cot("seed-2", 27)}
+    one = compared(score(answers | steady, arms=ARMS), "accuracy/step_by_step")
+    assert one.verdict is Finding.DISTILLED
+
+
+def test_nothing_lost_is_a_claim_of_its_own_with_a_margin() -> None:
+    def kept(before: int, after: int, margin: float) -> Kept:
+        answers = {"before": cot("before", before), "after": cot("after", after)}
+        return compared(score(answers, arms=ARMS, margin=margin), "accuracy/step_by_step").kept
+
+    assert kept(20, 20, 0.10) is Kept.KEPT
+    # Forty items cannot show that there is no loss of more than 2 points.
+    assert kept(20, 20, 0.02) is Kept.UNCLEAR
+    assert kept(30, 10, 0.05) is Kept.LOST
 
 
 def test_asking_the_student_before_again_shows_the_noise() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.commands import printable, run_config, run_folder
 from pipeline.config import Config, Task
 from pipeline.errors import DONE
-from pipeline.flow import COMMANDS, summary, tested_controls
+from pipeline.flow import COMMANDS, beside_student, summary
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity
 from pipeline.models.batch_records import open_parts
@@ -30,7 +30,7 @@ def status(name: str) -> int:
     absent = [] if config.curate.controls else ["controls"]
     absent += [] if config.train.preference else ["pairs"]
     for command, steps in COMMANDS.items():
-        beside = [f"train --control {name}" for name in tested_controls(config)]
+        beside = [f"train{variant.flag}" for variant in beside_student(config)]
         for step in (*steps, *(beside if command == "train" else ())):
             if step in done:
                 record = done[step]

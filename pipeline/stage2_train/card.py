@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.config_dataset import Control
+from pipeline.config_train import MAIN, Variant
 from pipeline.models import student_checkpoint
 from pipeline.models.changes import notes_of
 
 
-def model_card(config: Config, log: list[dict[str, Any]], control: Control | None = None) -> str:
+def model_card(config: Config, log: list[dict[str, Any]], variant: Variant = MAIN) -> str:
     """Markdown with what it was made from and how; scores stand in the run's report."""
     teachers = ", ".join(t.model for t in config.all_teachers.values())
     tasks = "\n".join(f"- {t.name}: recipe `{t.recipe}`" for t in config.tasks)
@@ -31,8 +31,8 @@ def model_card(config: Config, log: list[dict[str, Any]], control: Control | Non
     if preference is not None:
         settings["preference"] = preference.model_dump(mode="json")
     made = f"answers of\n`{teachers}` that passed every filter"
-    if control is not None:
-        made = f"the control `{control}` of its dataset (3_controls/), to compare it with"
+    if variant.control is not None:
+        made = f"the control `{variant.control}` of its dataset (3_controls/), to compare it with"
     changes = "".join(f"\n- {note}" for note in notes_of(student_checkpoint(config)))
     made_of = f"Before training, the model was changed:\n{changes}\n\n" if changes else ""
     # A package or a local folder is no hub id, and the hub's card checker would refuse it.

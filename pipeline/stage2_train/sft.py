@@ -2,7 +2,7 @@
 after them, or instead of them, preferences (preference.py) as one more stage.
 
 A control (`distill train CONFIG --control NAME`) is trained in the same way on 3_controls/NAME/ and
-becomes 4_controls/NAME/.
+becomes 4_controls/NAME/; one with another seed (`--seed N`) becomes 4_seeds/N/.
 
 Work happens in 4_student.partial/, with a folder for each stage; the last stage's student becomes
 4_student/ when it is whole. After a kill, training goes on from the last complete checkpoint.
@@ -22,8 +22,7 @@ from typing import Any
 import msgspec
 
 from pipeline.config import Config
-from pipeline.config_dataset import Control
-from pipeline.config_train import Stage
+from pipeline.config_train import MAIN, Stage, Variant
 from pipeline.errors import UserError
 from pipeline.models import student_identity
 from pipeline.records import Usage, digest
@@ -52,7 +51,8 @@ from pipeline.steps import Step, StepResult, stamp_of
 MADE = "made.jsonl"  # in a finished student's folder (a .json would be a part of its identity)
 
 
-def step(config: Config, control: Control | None = None) -> Step:
+def step(config: Config, variant: Variant = MAIN) -> Step:
+    config = seeded(config, variant)
     train_ = config.train
     settings: dict[str, Any] = {
         "seed": config.seed,
@@ -74,29 +74,42 @@ def step(config: Config, control: Control | None = None) -> Step:
         settings["preference"] = train_.preference.model_dump(mode="json", include=include)
     others = [Path(s.dataset) for s in train_.stages if s.dataset is not None]
     return Step(
-        name="train" if control is None else f"train --control {control}",
+        name=f"train{variant.flag}",
         run=config.run_dir,
         settings=settings,
         inputs=[
-            dataset_folder(config, control),
-            *([pairs_folder(config, control)] if train_.preference else []),
+            dataset_folder(config, variant),
+            *([pairs_folder(config, variant.control)] if train_.preference else []),
             *others,
         ],
-        outputs=[student_folder(config, control)],
-        work=lambda: train(config, control),
+        outputs=[student_folder(config, variant)],
+        work=lambda: train(config, variant),
     )
 
 
-def dataset_folder(config: Config, control: Control | None) -> Path:
+def dataset_folder(config: Config, variant: Variant) -> Path:
     """What is trained on."""
     run = config.run_dir
-    return run / "3_dataset" if control is None else run / "3_controls" / control
+    return run / "3_controls" / variant.control if variant.control else run / "3_dataset"
 
 
-def student_folder(config: Config, control: Control | None) -> Path:
+def student_folder(config: Config, variant: Variant) -> Path:
     """What comes of it."""
     run = config.run_dir
-    return run / "4_student" if control is None else run / "4_controls" / control
+    if variant.control is not None:
+        return run / "4_controls" / variant.control
+    return run / "4_student" if variant.seed is None else run / "4_seeds" / str(variant.seed)
+
+
+def seeded(config: Config, variant: Variant) -> Config:
+    """The config with the seed that this student is trained with."""
+    if variant.seed is None:
+        return config
+    more = {"seed": variant.seed}
+    changed: dict[str, Any] = {"sft": config.train.sft | more}
+    if (kept := config.train.preference) is not None:
+        changed["preference"] = kept.model_copy(update={"dpo": kept.dpo | more})
+    return config.model_copy(update={"train": config.train.model_copy(update=changed)})
 
 
 def check(config: Config) -> None:
@@ -116,27 +129,28 @@ def check(config: Config) -> None:
     check_student(config)
 
 
-def train(config: Config, control: Control | None = None) -> StepResult:
+def train(config: Config, variant: Variant = MAIN) -> StepResult:
     """Train (or go on training), save plain safetensors, write the log and the card."""
     import transformers
 
+    config = seeded(config, variant)
     transformers.utils.logging.disable_progress_bar()
-    final = student_folder(config, control)
+    final = student_folder(config, variant)
     partial = final.with_name(f"{final.name}.partial")
-    identity = _identity(config, control)
+    identity = _identity(config, variant)
     if rank() == 0:
         if _made(final, identity) is None:
-            _warn_of_long_rows(config, control)
+            _warn_of_long_rows(config, variant)
             prepare_folder(partial, identity)
     elif config.train.preference:
-        wait_for_pairs(config, control)
+        wait_for_pairs(config, variant.control)
     wait_for_all()  # and only then look: before, the first process may still forget the student
     if (made := _made(final, identity)) is not None:
         # Killed between the last stage and the line in steps.jsonl.
         if rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
         return made
-    work, parts = None, _parts(config, control)
+    work, parts = None, _parts(config, variant)
     for number, (method, stage, place, dataset) in enumerate(parts, 1):
         before = str(work.folder / STUDENT) if work else None
         folder = partial / f"stage-{number}"
@@ -152,7 +166,7 @@ def train(config: Config, control: Control | None = None) -> StepResult:
     student = work.folder / STUDENT
     lines = [json.dumps(entry) for entry in log]
     (student / "training_log.jsonl").write_text("\n".join(lines) + "\n")
-    (student / "README.md").write_text(model_card(config, log, control), encoding="utf-8")
+    (student / "README.md").write_text(model_card(config, log, variant), encoding="utf-8")
     if (partial / "logs").is_dir():
         shutil.copytree(partial / "logs", student / "logs", dirs_exist_ok=True)
     result = _result(partial, len(parts), log)
@@ -191,27 +205,27 @@ def _result(partial: Path, stages: int, log: list[dict[str, Any]]) -> StepResult
     )
 
 
-def _parts(config: Config, control: Control | None) -> list[tuple[Method, Stage, str, Path]]:
+def _parts(config: Config, variant: Variant) -> list[tuple[Method, Stage, str, Path]]:
     """(method, stage, its place in the config, rows) in order."""
-    preference, dataset = config.train.preference, dataset_folder(config, control)
+    preference, dataset = config.train.preference, dataset_folder(config, variant)
     found = []
     if preference is None or preference.after == "sft":
         for number, stage in enumerate(config.train.stages or [Stage()]):
             found.append((SFT, stage, f"train.stages.{number}", dataset))
     if preference is not None:
-        found.append((DPO, Stage(), "train.preference", pairs_folder(config, control)))
+        found.append((DPO, Stage(), "train.preference", pairs_folder(config, variant.control)))
     return found
 
 
-def _warn_of_long_rows(config: Config, control: Control | None) -> None:
-    lengths = read_lengths(dataset_folder(config, control))
+def _warn_of_long_rows(config: Config, variant: Variant) -> None:
+    lengths = read_lengths(dataset_folder(config, variant))
     if lengths is not None and (warning := too_long(config, lengths)):
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _identity(config: Config, control: Control | None) -> str:
+def _identity(config: Config, variant: Variant) -> str:
     """Of a training: all its settings and all it reads."""
-    this = step(config, control)
+    this = step(config, variant)
     return digest([dict(this.settings), [stamp_of(path).sha256 for path in this.inputs]])
 
 

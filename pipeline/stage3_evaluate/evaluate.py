@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline.config import Budget, Config, ModelConfig, Price
-from pipeline.config_evaluate import CONTROL, Arm
+from pipeline.config_evaluate import CONTROL, SEED, Arm
 from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity, open_model, student_model
@@ -57,6 +57,8 @@ def trained_folder(config: Config, arm: Arm) -> Path | None:
         return config.run_dir / "4_student"
     if arm.startswith(CONTROL):
         return config.run_dir / "4_controls" / arm.removeprefix(CONTROL)
+    if arm.startswith(SEED):
+        return config.run_dir / "4_seeds" / arm.removeprefix(SEED)
     return None
 
 

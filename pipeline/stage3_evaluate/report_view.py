@@ -12,8 +12,8 @@ from pipeline.stage3_evaluate import charts
 from pipeline.stage3_evaluate.charts import Line, Point, percent
 from pipeline.stage3_evaluate.metrics_instruction_following import IF_SETS
 from pipeline.stage3_evaluate.report_data import RunFiles
-from pipeline.stage3_evaluate.score import Comparison, Finding, Role
 from pipeline.stage3_evaluate.statistics import Gap
+from pipeline.stage3_evaluate.verdicts import Comparison, Finding, Role
 
 TITLES = {
     "in_context": "In-context learning",
@@ -162,13 +162,13 @@ def _card(found: Comparison, intervals: dict[tuple[str, str, str], Score]) -> Ca
     if found.smallest_detectable is not None:
         least = points(found.smallest_detectable).lstrip("+")
         facts.append(("detectable change", least))
-    if found.valid_difference is not None and found.ability != "instruction_following":
-        facts.append(
-            (
-                "on readable answers",
-                f"{points(found.valid_difference)} ({found.valid_n} items)",
-            )
-        )
+    if found.valid is not None:
+        valid = f"{points(found.valid.difference)} ({found.valid.n} items)"
+        facts.append(("on readable answers", valid))
+    if found.seeds is not None:
+        spread = found.seeds.differences
+        text = f"{points(min(spread))} to {points(max(spread))}"
+        facts.append((f"{len(spread)} training seeds", text))
     return Card(
         title=TITLES.get(found.ability, found.ability),
         metric=metric_name(found.metric),

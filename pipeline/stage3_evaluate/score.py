@@ -11,46 +11,21 @@ Primary metrics, declared here before any run:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import msgspec
 
-from pipeline.config_evaluate import CONTROL
+from pipeline.config_evaluate import CONTROL, SEED
 from pipeline.records import Answer, Score
 from pipeline.stage3_evaluate import statistics
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.metric_items import Items, paired_strata
 from pipeline.stage3_evaluate.metrics import ability_scores, primary_items, valid_items
 from pipeline.stage3_evaluate.statistics import Gap, GapRecovered
+from pipeline.stage3_evaluate.verdicts import Against, Comparison, Finding, Role, Seeds, decided
 
-ALPHA = 0.05
-FORM_SHARE = 0.1  # fewer of the gained items than this were answered readably before
-
-
-class Finding(StrEnum):
-    """What a comparison of after with before comes to."""
-
-    DISTILLED = "distilled"
-    FORM = "form only"  # better, on items that before had not answered readably
-    HARMED = "harmed"
-    INCONCLUSIVE = "inconclusive"
-
-
-class Role(StrEnum):
-    PRIMARY = "primary"
-    SECONDARY = "secondary"
-
-
-class Against(msgspec.Struct, frozen=True):
-    """after - a control on one metric, paired by item; the p is exact, two-sided, unadjusted."""
-
-    arm: str
-    control: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    n: int
+MARGIN = 0.05  # a smaller loss than this counts as none, where the interval shows that it is
+READABLE = "on the items that both answered readably"
+TOGETHER = "with all training seeds together"
 
 
 class Noise(msgspec.Struct, frozen=True):
@@ -65,33 +40,6 @@ class Noise(msgspec.Struct, frozen=True):
     n: int
 
 
-class Comparison(msgspec.Struct, frozen=True):
-    """after - before on one metric, paired by item; shares of 1, not per cent."""
-
-    ability: str
-    metric: str
-    role: Role
-    before: float
-    after: float
-    teacher: float | None
-    difference: float
-    low: float
-    high: float
-    p: float  # exact, two-sided
-    p_adjusted: float  # Holm, over all comparisons of the run
-    n: int  # items that both arms answered
-    gained: int  # items on which after is better
-    gained_readable: int  # of these, items on which before had answered readably, only wrongly
-    lost: int
-    gap: GapRecovered
-    smallest_detectable: float | None  # with power 0.8 at this n and share of differing items
-    valid_difference: float | None  # on the `valid_n` items both arms answered readably
-    valid_n: int
-    verdict: Finding
-    reason: str
-    controls: list[Against] = []
-
-
 class Scores(msgspec.Struct, frozen=True):
     """Everything in 6_scores.json."""
 
@@ -104,7 +52,13 @@ class Scores(msgspec.Struct, frozen=True):
     confidence: float = 0.95
 
 
-def score(answers: dict[str, list[Answer]], *, arms: Sequence[str], seed: int = 0) -> Scores:
+def score(
+    answers: dict[str, list[Answer]],
+    *,
+    arms: Sequence[str],
+    seed: int = 0,
+    margin: float = MARGIN,
+) -> Scores:
     """Score every arm's answers and compare `after` with `before`.
 
     `answers` maps an arm to its rows; `arms` gives the order of the report, and an arm of it
@@ -123,10 +77,10 @@ def score(answers: dict[str, list[Answer]], *, arms: Sequence[str], seed: int = 
                 notes += said
             else:
                 notes.append(f"The arm {arm} was not asked about {ability}.")
-    comparisons, said = _compare(answers, seed)
+    comparisons, said = _compare(answers, seed, margin)
     noise = _noise(answers, seed)
     notes += [*said, *(_noise_note(one) for one in noise)]
-    return Scores(present, scores, _adjusted(comparisons), notes, noise)
+    return Scores(present, scores, decided(comparisons), notes, noise)
 
 
 def _abilities(answers: dict[str, list[Answer]]) -> list[str]:
@@ -135,7 +89,9 @@ def _abilities(answers: dict[str, list[Answer]]) -> list[str]:
     return [ability for ability in known if ability in found] + sorted(found - set(known))
 
 
-def _compare(answers: dict[str, list[Answer]], seed: int) -> tuple[list[Comparison], list[str]]:
+def _compare(
+    answers: dict[str, list[Answer]], seed: int, margin: float
+) -> tuple[list[Comparison], list[str]]:
     before, after = answers.get("before", []), answers.get("after", [])
     if not before or not after:
         return [], ["No comparison: it needs the arms before and after."]
@@ -157,9 +113,14 @@ def _compare(answers: dict[str, list[Answer]], seed: int) -> tuple[list[Comparis
             role = Role.SECONDARY if number else Role.PRIMARY
             arms = old[metric], new[metric], best.get(metric, {})
             valid = readable[0].get(metric, set()), readable[1].get(metric, set())
-            found = _comparison(ability, metric, role, arms, valid, seed)
-            beside = _against_controls(answers, ability, metric, new[metric], seed)
-            comparisons.append(msgspec.structs.replace(found, controls=beside))
+            found = _comparison(ability, metric, role, arms, valid, seed, margin)
+            comparisons.append(
+                msgspec.structs.replace(
+                    found,
+                    controls=_against_controls(answers, ability, metric, new[metric], seed),
+                    seeds=_seeds(answers, ability, metric, old[metric], seed),
+                )
+            )
     return comparisons, notes
 
 
@@ -169,14 +130,38 @@ def _against_controls(
     found = []
     for arm in sorted(name for name in answers if name.startswith(CONTROL)):
         control = primary_items(ability, answers[arm]).get(metric, {})
-        if shared := control.keys() & after.keys():
-            before, now = paired_strata(control, after)
-            gaps = _differences(before, now)
-            low, high = statistics.difference_interval(gaps, seed)
-            p = statistics.paired_test(before, now, seed).p
-            mean, gap = statistics.mean_of(before), statistics.mean_of(gaps)
-            found.append(Against(arm, mean, gap, low, high, p, len(shared)))
+        if control.keys() & after.keys():
+            found.append(against(arm, control, after, seed))
     return found
+
+
+def against(arm: str, first: Items, second: Items, seed: int) -> Against:
+    """`second` less `first` on the items that both have, of which there is at least one."""
+    old, new = paired_strata(first, second)
+    gaps = _differences(old, new)
+    low, high = statistics.difference_interval(gaps, seed)
+    p = statistics.paired_test(old, new, seed).p
+    n = sum(len(stratum) for stratum in old)
+    return Against(arm, statistics.mean_of(old), statistics.mean_of(gaps), low, high, p, n)
+
+
+def _seeds(
+    answers: dict[str, list[Answer]], ability: str, metric: str, before: Items, seed: int
+) -> Seeds | None:
+    """All trainings of the student, less before; None where it was trained once."""
+    arms = ["after", *sorted(name for name in answers if name.startswith(SEED))]
+    every = {arm: primary_items(ability, answers.get(arm, [])).get(metric, {}) for arm in arms}
+    every = {arm: items for arm, items in every.items() if items.keys() & before.keys()}
+    if len(every) < 2:
+        return None
+    shared = set.intersection(*(set(items) for items in [before, *every.values()]))
+    if not shared:
+        return None
+    mean = {key: sum(items[key] for items in every.values()) / len(every) for key in shared}
+    differences = [
+        statistics.mean_of(_differences(*paired_strata(before, items))) for items in every.values()
+    ]
+    return Seeds(list(every), differences, against(TOGETHER, before, mean, seed))
 
 
 def _noise(answers: dict[str, list[Answer]], seed: int) -> list[Noise]:
@@ -212,6 +197,7 @@ def _comparison(
     arms: tuple[Items, Items, Items],
     valid: tuple[set[tuple[str, str]], set[tuple[str, str]]],
     seed: int,
+    margin: float,
 ) -> Comparison:
     """One metric; `valid` holds the items that before, and after, answered readably."""
     old_items, new_items, teacher_items = arms
@@ -220,7 +206,8 @@ def _comparison(
     n = sum(len(stratum) for stratum in old)
     low, high = statistics.difference_interval(differences, seed)
     tested = statistics.paired_test(old, new, seed)
-    both = {key: new_items[key] - old_items[key] for key in sorted(valid[0] & valid[1])}
+    both = valid[0] & valid[1] & old_items.keys() & new_items.keys()
+    readable = [{key: items[key] for key in both} for items in (old_items, new_items)]
     better = {key for key in old_items.keys() & new_items.keys() if new_items[key] > old_items[key]}
     return Comparison(
         ability=ability,
@@ -240,19 +227,11 @@ def _comparison(
         lost=tested.lost,
         gap=_gap(arms, seed),
         smallest_detectable=statistics.smallest_detectable(n, (tested.gained + tested.lost) / n),
-        valid_difference=statistics.mean_of(paired_strata(both)[0]) if both else None,
-        valid_n=len(both),
         verdict=Finding.INCONCLUSIVE,
         reason="",
-    )
-
-
-def _no_better_than_control(controls: list[Against]) -> str:
-    worst = min(controls, key=lambda control: control.low)
-    name = worst.arm.removeprefix(CONTROL).replace("_", " ")
-    return (
-        f"better than before, but not clearly better than the control {name} "
-        f"({100 * worst.difference:+.0f} points, {100 * worst.low:+.0f} to {100 * worst.high:+.0f})"
+        kept=statistics.kept(differences, margin, seed),
+        margin=margin,
+        valid=against(READABLE, readable[0], readable[1], seed) if 0 < len(both) < n else None,
     )
 
 
@@ -261,46 +240,3 @@ def _gap(arms: tuple[Items, Items, Items], seed: int) -> GapRecovered:
     if not teacher:
         return GapRecovered(Gap.NO_TEACHER)
     return statistics.gap_recovered(before, after, teacher, seed)
-
-
-def _adjusted(comparisons: list[Comparison]) -> list[Comparison]:
-    """The verdicts, once Holm's adjustment over the whole family is known.
-
-    "Distilled" claims that after beats before and every control. Its p is the largest of theirs
-    (an intersection-union test, Berger 1982), and these are adjusted as a family of their own.
-    """
-    adjusted = statistics.holm([comparison.p for comparison in comparisons])
-    claims = [max([c.p, *(against.p for against in c.controls)]) for c in comparisons]
-    found: list[Comparison] = []
-    for comparison, p, claim in zip(comparisons, adjusted, statistics.holm(claims), strict=True):
-        moved = msgspec.structs.replace(comparison, p_adjusted=p)
-        verdict, reason = _verdict(moved, claim)
-        found.append(msgspec.structs.replace(moved, verdict=verdict, reason=reason))
-    return found
-
-
-def _verdict(found: Comparison, p_claim: float) -> tuple[Finding, str]:
-    if found.p_adjusted < ALPHA and found.low > 0:
-        if found.controls and (p_claim >= ALPHA or min(c.low for c in found.controls) <= 0):
-            return Finding.INCONCLUSIVE, _no_better_than_control(found.controls)
-        # A student that only learned to answer in the form that is read must not look wiser.
-        unread = found.gained - found.gained_readable
-        form = f" ({unread} of them cut off or unreadable before)" if unread else ""
-        only = found.gained_readable < FORM_SHARE * found.gained
-        return (
-            Finding.FORM if only else Finding.DISTILLED,
-            f"better on {found.gained} items{form}, worse on {found.lost}",
-        )
-    if found.p_adjusted < ALPHA and found.high < 0:
-        return Finding.HARMED, f"worse on {found.lost} items, better on {found.gained}"
-    if max(found.before, found.after) <= 0.02:
-        return Finding.INCONCLUSIVE, "both near zero: the items are too hard to show a difference"
-    if min(found.before, found.after) >= 0.98:
-        return Finding.INCONCLUSIVE, "both near 100%: the items are too easy to show a difference"
-    if found.smallest_detectable is None:
-        return Finding.INCONCLUSIVE, f"{found.n} items are too few to show any difference"
-    points = 100 * found.smallest_detectable
-    return (
-        Finding.INCONCLUSIVE,
-        f"no clear difference; {found.n} items can show one of about {points:.0f} points",
-    )

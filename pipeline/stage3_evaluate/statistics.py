@@ -27,7 +27,7 @@ Strata = Sequence[Sequence[float]]
 
 
 class Interval(NamedTuple):
-    """A two-sided 95 % interval."""
+    """A two-sided interval, of 95 % unless said."""
 
     low: float
     high: float
@@ -59,11 +59,11 @@ class GapRecovered(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
-def proportion_interval(successes: int, n: int) -> Interval:
+def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's interval of a share (Wilson 1927). `n` of at least 1."""
     from scipy.stats import binomtest
 
-    found = binomtest(successes, n).proportion_ci(method="wilson")
+    found = binomtest(successes, n).proportion_ci(level, method="wilson")
     return Interval(float(found.low), float(found.high))
 
 
@@ -83,8 +83,8 @@ def mean_interval(strata: Strata, seed: int) -> Interval:
     return _bootstrap([[(value,) for value in stratum] for stratum in strata], _first, seed)
 
 
-def difference_interval(strata: Strata, seed: int) -> Interval:
-    """95 % interval of the mean of per-item differences, each between -1 and 1.
+def difference_interval(strata: Strata, seed: int, level: float = 0.95) -> Interval:
+    """Interval of the mean of per-item differences, each between -1 and 1.
 
     Where all items differ equally, resampling would claim certainty; the width is then what the
     Wilson interval leaves open for an item that behaves otherwise.
@@ -93,9 +93,10 @@ def difference_interval(strata: Strata, seed: int) -> Interval:
     if min(len(stratum) for stratum in strata) < 2:
         return Interval(-1.0, 1.0)
     if len(set(values)) == 1:
-        unseen = proportion_interval(0, len(values)).high
+        unseen = proportion_interval(0, len(values), level).high
         return Interval(max(values[0] - unseen, -1.0), min(values[0] + unseen, 1.0))
-    return _bootstrap([[(value,) for value in stratum] for stratum in strata], _first, seed)
+    rows = [[(value,) for value in stratum] for stratum in strata]
+    return _bootstrap(rows, _first, seed, level)
 
 
 def ratio_interval(pairs: Sequence[tuple[float, float]], seed: int) -> Interval:
@@ -175,6 +176,26 @@ def gap_recovered(before: Strata, after: Strata, teacher: Strata, seed: int) -> 
     return GapRecovered(Gap.VALUE, value, found.low, found.high)
 
 
+class Kept(StrEnum):
+    """Whether something was lost, at a margin that is declared before."""
+
+    KEPT = "kept"  # any loss is smaller than the margin
+    LOST = "lost"
+    UNCLEAR = "unclear"
+
+
+def kept(differences: Strata, margin: float, seed: int) -> Kept:
+    """Is the loss smaller than `margin`? A one-sided test at 5 % by the 90 % interval.
+
+    Two one-sided tests (Schuirmann 1987) of which only the loss is of interest here: the other
+    side, a gain, is what the verdict is about.
+    """
+    low, high = difference_interval(differences, seed, level=0.90)
+    if low > -margin:
+        return Kept.KEPT
+    return Kept.LOST if high < 0 else Kept.UNCLEAR
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment, in the order given (Holm 1979)."""
     adjusted = [0.0] * len(p_values)
@@ -233,7 +254,10 @@ def _ratio(means: Array) -> Array:
 
 
 def _bootstrap(
-    strata: Sequence[Sequence[tuple[float, ...]]], combine: Callable[[Array], Array], seed: int
+    strata: Sequence[Sequence[tuple[float, ...]]],
+    combine: Callable[[Array], Array],
+    seed: int,
+    level: float = 0.95,
 ) -> Interval:
     """Percentile bootstrap of `combine(mean over strata of column means)`, items resampled.
 
@@ -250,7 +274,7 @@ def _bootstrap(
         return combine(np.asarray(sum(means) / len(means)))
 
     n = max(sum(len(table) for table in tables), 2)
-    level = 1 - 2 * norm.sf(t.isf(0.025, n - 1) * (n / (n - 1)) ** 0.5)
+    expanded = 1 - 2 * norm.sf(t.isf((1 - level) / 2, n - 1) * (n / (n - 1)) ** 0.5)
     with np.errstate(invalid="ignore"):  # a ratio may be infinite in a resample
         found = bootstrap(
             tuple(np.arange(len(table)) for table in tables),
@@ -259,7 +283,7 @@ def _bootstrap(
             axis=-1,
             n_resamples=RESAMPLES,
             method="percentile",
-            confidence_level=float(level),
+            confidence_level=float(expanded),
             batch=max(1, _BATCH_CELLS // n),
             rng=np.random.default_rng(seed),
         ).confidence_interval
