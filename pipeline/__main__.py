@@ -93,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
                 "--seed", type=int, metavar="N",
                 help="train the student once more with this seed, as 4_seeds/N",
             )  # fmt: skip
+            beside.add_argument(
+                "--only", metavar="TASK",
+                help="train on the rows of one task, as 4_only/TASK: what does it cost the others?",
+            )  # fmt: skip
         if name == "evaluate":
             step.add_argument(
                 "--rescore", action="store_true",
@@ -196,6 +200,7 @@ def _steps(arguments: argparse.Namespace) -> int:
         redo="score" if getattr(arguments, "rescore", False) else arguments.redo,
         control=getattr(arguments, "control", None),
         seed=getattr(arguments, "seed", None),
+        only=getattr(arguments, "only", None),
         until=getattr(arguments, "until", None),
     )
 

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from pipeline.config_dataset import Control, DatasetFiles, Mixture
-from pipeline.config_evaluate import ARMS, CONTROL, SEED, Evaluate
+from pipeline.config_evaluate import ARMS, CONTROL, ONLY, SEED, Evaluate
 from pipeline.config_file import Location, apply_override, dump_yaml, load_yaml
 from pipeline.config_models import (
     Backend,
@@ -173,6 +173,9 @@ class Config(Strict):
                         f"whole number N, not {self.training_seed}: that is the seed of `after`"
                     )
                 continue
+            if arm.startswith(ONLY):
+                task_arm(self, place, arm)
+                continue
             if arm not in known and arm not in self.evaluate.models:
                 known += self.evaluate.models
                 raise ValueError(f"{place}: {unknown_key(arm, known)}")
@@ -300,3 +303,19 @@ def _explain(error: Any, raw: Any, lines: dict[Location, int]) -> str:
     seen = error.get("input")
     shown = "" if isinstance(seen, dict | list | BaseModel) else f"; seen: {seen!r}"
     return f"{line}{dotted + ': ' if dotted else ''}{message}{shown}"
+
+
+def task_arm(config: Config, place: str, arm: str) -> None:
+    """Raise `ValueError` where no student can be trained on that one task alone."""
+    task, tasks = arm.removeprefix(ONLY), [t.name for t in config.tasks]
+    if task not in tasks:
+        raise ValueError(f"{place}: {unknown_key(arm, [ONLY + name for name in tasks])}")
+    if config.train.preference is not None:
+        raise ValueError(
+            f"{place}: {arm} is trained by SFT alone, and train.preference is set; take one out"
+        )
+    if any(stage.dataset or stage.tasks for stage in config.train.stages):
+        raise ValueError(
+            f"{place}: {arm} chooses the rows of one task, and so does a stage in train.stages; "
+            "take one out"
+        )

@@ -14,10 +14,13 @@ Ability = Literal["in_context", "chain_of_thought", "instruction_following"]
 
 # What is tested. `before_again` is the student before, asked once more: what differs is noise.
 # Beside these: control-NAME, a student trained on the control NAME; seed-N, the student trained
-# once more with the seed N; and the names in `models`.
+# once more with the seed N; only-TASK, one trained on the rows of that task alone; and the names
+# in `models`.
 ARMS = ("teacher", "before", "after", "before_again")
 CONTROL = "control-"
 SEED = "seed-"
+ONLY = "only-"
+TRAINED = (CONTROL, SEED, ONLY)  # beginnings of the arms that are trained beside the student
 Arm = str
 
 
@@ -71,6 +74,7 @@ class Evaluate(Strict):
     arms: list[Arm] = ["teacher", "before", "after"]
     models: dict[str, Compared] = {}  # others to compare with, each an arm by its name
     teacher: str | None = None
+    margin: float = Field(0.05, gt=0, lt=1)  # a smaller loss than this counts as nothing lost
     sampling: SamplingDict = {"temperature": 0.0, "max_tokens": 256}
     in_context: InContext | None = None
     chain_of_thought: ChainOfThought | None = None
@@ -79,14 +83,10 @@ class Evaluate(Strict):
     @model_validator(mode="after")
     def _names_of_models(self) -> Evaluate:
         for name in self.models:
-            if (
-                name in ARMS
-                or name.startswith((CONTROL, SEED))
-                or not re.fullmatch(r"[\w.-]+", name)
-            ):
+            if name in ARMS or name.startswith(TRAINED) or not re.fullmatch(r"[\w.-]+", name):
                 raise ValueError(
                     f"models: {name!r} cannot be the name of one; letters, digits, _ . and -, and "
-                    f"none of {', '.join(ARMS)}, {CONTROL}... or {SEED}..."
+                    f"none of {', '.join(ARMS)}, or with {', '.join(TRAINED)} before them"
                 )
         twice = {arm for arm in self.arms if self.arms.count(arm) > 1}
         if twice:

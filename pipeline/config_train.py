@@ -101,12 +101,15 @@ class Variant(NamedTuple):
 
     control: Control | None = None  # trained on 3_controls/NAME
     seed: int | None = None  # trained on the same rows with another seed
+    only: str | None = None  # trained on the rows of this task alone
 
     @property
     def flag(self) -> str:
         """What `distill train` is told to train it."""
         if self.control is not None:
             return f" --control {self.control}"
+        if self.only is not None:
+            return f" --only {self.only}"
         return "" if self.seed is None else f" --seed {self.seed}"
 
 

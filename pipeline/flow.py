@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pipeline import stopping
 from pipeline.commands import printable
-from pipeline.config import Config, api_key, load_config, save_config
-from pipeline.config_evaluate import CONTROL, SEED
+from pipeline.config import Config, api_key, load_config, save_config, task_arm
+from pipeline.config_evaluate import CONTROL, ONLY, SEED
 from pipeline.config_train import MAIN, Variant
 from pipeline.errors import DONE, FAILED, NAMED, UserError
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
@@ -55,11 +55,16 @@ def all_steps(config: Config) -> list[Step]:
 
 
 def beside_student(config: Config) -> list[Variant]:
-    """The controls and seeds that the evaluation has an arm for: trained with the student."""
+    """The other students that the evaluation has an arm for: they are trained with the student."""
     arms = config.evaluate.arms
     controls = [name for name in config.curate.controls if f"{CONTROL}{name}" in arms]
     seeds = [int(arm.removeprefix(SEED)) for arm in arms if arm.startswith(SEED)]
-    return [*(Variant(control=name) for name in controls), *(Variant(seed=one) for one in seeds)]
+    tasks = [arm.removeprefix(ONLY) for arm in arms if arm.startswith(ONLY)]
+    return [
+        *(Variant(control=name) for name in controls),
+        *(Variant(seed=one) for one in seeds),
+        *(Variant(only=task) for task in tasks),
+    ]
 
 
 def steps_of(steps: Sequence[Step], command: str, until: str | None = None) -> list[Step]:
@@ -98,17 +103,18 @@ def run_command(
     redo: str | None = None,
     control: str | None = None,
     seed: int | None = None,
+    only: str | None = None,
     until: str | None = None,
 ) -> int:
     """Do the steps of one command that are missing, up to `until`.
 
-    `control` or `seed`: train that one, not the student.
+    `control`, `seed` or `only`: train that one, not the student.
     """
     stopping.install()
     config = checked_config(path, overrides)
     steps = all_steps(config)
     mine = steps_of(steps, command, until)
-    variant = _variant(config, control, seed)
+    variant = _variant(config, control, seed, only)
     if variant != MAIN:
         steps = _training_of(config, variant)
         mine = steps_of(steps, command, until)
@@ -192,7 +198,13 @@ def _training_of(config: Config, variant: Variant) -> list[Step]:
     return [*made, sft.step(config, variant)]
 
 
-def _variant(config: Config, control: str | None, seed: int | None) -> Variant:
+def _variant(config: Config, control: str | None, seed: int | None, only: str | None) -> Variant:
+    if only is not None:
+        try:
+            task_arm(config, "--only", f"{ONLY}{only}")
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return Variant(only=only)
     if seed is not None and (seed < 0 or seed == config.training_seed):
         raise UserError(
             f"--seed {seed}: give a whole number other than {config.training_seed}, which is the "

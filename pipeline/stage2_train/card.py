@@ -33,6 +33,8 @@ def model_card(config: Config, log: list[dict[str, Any]], variant: Variant = MAI
     made = f"answers of\n`{teachers}` that passed every filter"
     if variant.control is not None:
         made = f"the control `{variant.control}` of its dataset (3_controls/), to compare it with"
+    if variant.only is not None:
+        made += f", of the task `{variant.only}` alone, to compare it with"
     changes = "".join(f"\n- {note}" for note in notes_of(student_checkpoint(config)))
     made_of = f"Before training, the model was changed:\n{changes}\n\n" if changes else ""
     # A package or a local folder is no hub id, and the hub's card checker would refuse it.

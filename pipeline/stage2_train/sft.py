@@ -2,7 +2,8 @@
 after them, or instead of them, preferences (preference.py) as one more stage.
 
 A control (`distill train CONFIG --control NAME`) is trained in the same way on 3_controls/NAME/ and
-becomes 4_controls/NAME/; one with another seed (`--seed N`) becomes 4_seeds/N/.
+becomes 4_controls/NAME/; one with another seed (`--seed N`) becomes 4_seeds/N/, and one of a task
+alone (`--only TASK`) becomes 4_only/TASK/.
 
 Work happens in 4_student.partial/, with a folder for each stage; the last stage's student becomes
 4_student/ when it is whole. After a kill, training goes on from the last complete checkpoint.
@@ -52,7 +53,7 @@ MADE = "made.jsonl"  # in a finished student's folder (a .json would be a part o
 
 
 def step(config: Config, variant: Variant = MAIN) -> Step:
-    config = seeded(config, variant)
+    config = settings_of(config, variant)
     train_ = config.train
     settings: dict[str, Any] = {
         "seed": config.seed,
@@ -98,11 +99,17 @@ def student_folder(config: Config, variant: Variant) -> Path:
     run = config.run_dir
     if variant.control is not None:
         return run / "4_controls" / variant.control
+    if variant.only is not None:
+        return run / "4_only" / variant.only
     return run / "4_student" if variant.seed is None else run / "4_seeds" / str(variant.seed)
 
 
-def seeded(config: Config, variant: Variant) -> Config:
-    """The config with the seed that this student is trained with."""
+def settings_of(config: Config, variant: Variant) -> Config:
+    """The config that this student is trained with."""
+    if variant.only is not None:
+        stages = config.train.stages or [Stage()]
+        mine = [stage.model_copy(update={"tasks": [variant.only]}) for stage in stages]
+        return config.model_copy(update={"train": config.train.model_copy(update={"stages": mine})})
     if variant.seed is None:
         return config
     more = {"seed": variant.seed}
@@ -133,7 +140,7 @@ def train(config: Config, variant: Variant = MAIN) -> StepResult:
     """Train (or go on training), save plain safetensors, write the log and the card."""
     import transformers
 
-    config = seeded(config, variant)
+    config = settings_of(config, variant)
     transformers.utils.logging.disable_progress_bar()
     final = student_folder(config, variant)
     partial = final.with_name(f"{final.name}.partial")

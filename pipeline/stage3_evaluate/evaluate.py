@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline.config import Budget, Config, ModelConfig, Price
-from pipeline.config_evaluate import CONTROL, SEED, Arm
+from pipeline.config_evaluate import CONTROL, ONLY, SEED, Arm
 from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity, open_model, student_model
@@ -59,6 +59,8 @@ def trained_folder(config: Config, arm: Arm) -> Path | None:
         return config.run_dir / "4_controls" / arm.removeprefix(CONTROL)
     if arm.startswith(SEED):
         return config.run_dir / "4_seeds" / arm.removeprefix(SEED)
+    if arm.startswith(ONLY):
+        return config.run_dir / "4_only" / arm.removeprefix(ONLY)
     return None
 
 
@@ -98,7 +100,11 @@ def score_step(config: Config) -> Step:
     return Step(
         name="score",
         run=run,
-        settings={"seed": config.seed, "arms": config.evaluate.all_arms},
+        settings={
+            "seed": config.seed,
+            "arms": config.evaluate.all_arms,
+            "margin": config.evaluate.margin,
+        },
         inputs=[run / "5_answers"],
         outputs=[run / "6_scores.json"],
         work=lambda: score_answers(config),
@@ -262,7 +268,8 @@ def saved_answers(run: Path) -> dict[str, list[Answer]]:
 
 def score_answers(config: Config) -> StepResult:
     answers = saved_answers(config.run_dir)
-    scores = score(answers, arms=config.evaluate.all_arms, seed=config.seed)
+    evaluate = config.evaluate
+    scores = score(answers, arms=evaluate.all_arms, seed=config.seed, margin=evaluate.margin)
     path = config.run_dir / "6_scores.json"
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2))

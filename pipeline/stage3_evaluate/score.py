@@ -14,16 +14,23 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pipeline.config_evaluate import CONTROL, SEED
+from pipeline.config_evaluate import CONTROL, SEED, TRAINED
 from pipeline.records import Answer, Score
 from pipeline.stage3_evaluate import statistics
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.metric_items import Items, paired_strata
 from pipeline.stage3_evaluate.metrics import ability_scores, primary_items, valid_items
 from pipeline.stage3_evaluate.statistics import Gap, GapRecovered
-from pipeline.stage3_evaluate.verdicts import Against, Comparison, Finding, Role, Seeds, decided
+from pipeline.stage3_evaluate.verdicts import (
+    Against,
+    Change,
+    Comparison,
+    Finding,
+    Role,
+    Seeds,
+    decided,
+)
 
-MARGIN = 0.05  # a smaller loss than this counts as none, where the interval shows that it is
 READABLE = "on the items that both answered readably"
 TOGETHER = "with all training seeds together"
 
@@ -48,6 +55,7 @@ class Scores(msgspec.Struct, frozen=True):
     comparisons: list[Comparison]
     notes: list[str]
     noise: list[Noise] = []
+    changes: list[Change] = []  # of every student that this run trained
     extractor: str = EXTRACTOR_VERSION
     confidence: float = 0.95
 
@@ -57,7 +65,7 @@ def score(
     *,
     arms: Sequence[str],
     seed: int = 0,
-    margin: float = MARGIN,
+    margin: float = 0.05,
 ) -> Scores:
     """Score every arm's answers and compare `after` with `before`.
 
@@ -80,7 +88,8 @@ def score(
     comparisons, said = _compare(answers, seed, margin)
     noise = _noise(answers, seed)
     notes += [*said, *(_noise_note(one) for one in noise)]
-    return Scores(present, scores, decided(comparisons), notes, noise)
+    changes = _changes(answers, arms, seed, margin)
+    return Scores(present, scores, decided(comparisons), notes, noise, changes)
 
 
 def _abilities(answers: dict[str, list[Answer]]) -> list[str]:
@@ -162,6 +171,23 @@ def _seeds(
         statistics.mean_of(_differences(*paired_strata(before, items))) for items in every.values()
     ]
     return Seeds(list(every), differences, against(TOGETHER, before, mean, seed))
+
+
+def _changes(
+    answers: dict[str, list[Answer]], arms: Sequence[str], seed: int, margin: float
+) -> list[Change]:
+    """Trained on x, measured on y: every trained arm, on every declared metric."""
+    before = answers.get("before", [])
+    trained = [arm for arm in arms if arm == "after" or arm.startswith(TRAINED)]
+    found = []
+    for ability in _abilities({"before": before}):
+        for metric, old in primary_items(ability, before).items():
+            for arm in trained:
+                new = primary_items(ability, answers.get(arm, [])).get(metric, {})
+                if old.keys() & new.keys():
+                    lost = statistics.kept(_differences(*paired_strata(old, new)), margin, seed)
+                    found.append(Change(ability, metric, against(arm, old, new, seed), lost))
+    return found
 
 
 def _noise(answers: dict[str, list[Answer]], seed: int) -> list[Noise]:

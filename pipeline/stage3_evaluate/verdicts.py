@@ -54,6 +54,15 @@ class Seeds(msgspec.Struct, frozen=True):
     together: Against
 
 
+class Change(msgspec.Struct, frozen=True):
+    """A student that was trained, less before, on one metric: a cell of the matrix."""
+
+    ability: str
+    metric: str
+    found: Against  # `arm` is the trained student
+    kept: statistics.Kept
+
+
 class Comparison(msgspec.Struct, frozen=True):
     """after - before on one metric, paired by item; shares of 1, not per cent."""
 
