@@ -22,7 +22,8 @@ from pipeline.errors import (
 from pipeline.stage2_train.export_formats import FORMATS, Format
 
 STEP_NAMES = (
-    "generate", "curate", "controls", "pairs", "train", "evaluate", "score", "report",
+    "generate", "curate", "controls", "pairs", "train", "evaluate", "text", "score",
+    "report",
 )  # fmt: skip
 
 

@@ -74,6 +74,7 @@ class Evaluate(Strict):
     arms: list[Arm] = ["teacher", "before", "after"]
     models: dict[str, Compared] = {}  # others to compare with, each an arm by its name
     teacher: str | None = None
+    held_out_text: str | None = None  # a JSONL file with `text`: perplexity on it
     margin: float = Field(0.05, gt=0, lt=1)  # a smaller loss than this counts as nothing lost
     sampling: SamplingDict = {"temperature": 0.0, "max_tokens": 256}
     in_context: InContext | None = None

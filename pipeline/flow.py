@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "generate": ("generate",),
     "curate": ("curate", "controls"),
     "train": ("pairs", "train"),
-    "evaluate": ("evaluate", "score"),
+    "evaluate": ("evaluate", "text", "score"),
     "report": ("report",),
 }
 
@@ -39,7 +39,7 @@ def all_steps(config: Config) -> list[Step]:
     from pipeline.stage1_generate import controls, generate
     from pipeline.stage1_generate.curate import run as curate
     from pipeline.stage2_train import pairs, sft
-    from pipeline.stage3_evaluate import evaluate
+    from pipeline.stage3_evaluate import evaluate, held_out_text
 
     return [
         generate.step(config),
@@ -49,9 +49,20 @@ def all_steps(config: Config) -> list[Step]:
         sft.step(config),
         *(step for variant in beside_student(config) for step in _training_of(config, variant)),
         evaluate.step(config),
+        *([held_out_text.step(config)] if config.evaluate.held_out_text else []),
         evaluate.score_step(config),
         evaluate.report_step(config),
     ]
+
+
+def left_out(config: Config) -> dict[str, str]:
+    """The steps that this config does not ask for, each with the key that would."""
+    asked_by = {
+        "controls": ("curate.controls", config.curate.controls),
+        "pairs": ("train.preference", config.train.preference),
+        "text": ("evaluate.held_out_text", config.evaluate.held_out_text),
+    }
+    return {step: key for step, (key, value) in asked_by.items() if not value}
 
 
 def beside_student(config: Config) -> list[Variant]:
@@ -176,10 +187,8 @@ def _name_failed(record: StepRecord) -> None:
 
 def redo_from(config: Config, steps: list[Step], name: str) -> None:
     """Forget a step and all that follow. What they had written goes; the ledger stays."""
-    if name == "controls" and not config.curate.controls:
-        raise UserError("--redo controls: curate.controls is empty, so there is no such step")
-    if name == "pairs" and not config.train.preference:
-        raise UserError("--redo pairs: train.preference is not set, so there is no such step")
+    if key := left_out(config).get(name):
+        raise UserError(f"--redo {name}: {key} is not set, so there is no such step")
     at = [step.name for step in steps].index(name)
     # What follows the controls is their own training, which no other step waits for.
     gone = [steps[at]] if name == "controls" else steps[at:]

@@ -125,7 +125,7 @@ def test_controls_can_be_redone_alone(project: Project) -> None:
     assert (project.run / "3_controls" / "label_only").is_dir()
     assert (project.run / "3_dataset" / "README.md").stat().st_mtime_ns == before
     nothing = project.call(*words, "--set", "curate.controls=[]")
-    assert nothing.returncode == 2 and "curate.controls is empty" in nothing.stderr
+    assert nothing.returncode == 2 and "curate.controls is not set" in nothing.stderr
 
 
 def test_controls_are_made_anew_when_curation_is(project: Project) -> None:

@@ -27,7 +27,7 @@ from pipeline.stage2_train import pairs, sft
 from pipeline.stage2_train.pair_trainer import PairTrainer
 from pipeline.stage2_train.preference import dpo_arguments
 from pipeline.stage3_evaluate import report_view
-from pipeline.stage3_evaluate.evaluate import arm_model
+from pipeline.stage3_evaluate.arms import arm_model
 from pipeline.stage3_evaluate.report_data import LogPoint, read_run
 from tests.project import Project
 from tests.test_report import make_run

@@ -15,7 +15,7 @@ from pipeline.models.changes import notes_of
 from pipeline.records import Finish, Message, PromptRef, Request, Sampling, request_id
 from pipeline.stage2_train import sft
 from pipeline.stage2_train.student import open_student
-from pipeline.stage3_evaluate.evaluate import arm_model
+from pipeline.stage3_evaluate.arms import arm_model
 from tests.project import Project
 from tests.students import CONVERSATION, opened, rendered, student
 from tests.tiny import TEMPLATE, make_tiny_model

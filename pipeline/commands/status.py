@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.commands import printable, run_config, run_folder
 from pipeline.config import Config, Task
 from pipeline.errors import DONE
-from pipeline.flow import COMMANDS, beside_student, summary
+from pipeline.flow import COMMANDS, beside_student, left_out, summary
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity
 from pipeline.models.batch_records import open_parts
@@ -27,8 +27,7 @@ def status(name: str) -> int:
     config = run_config(run)
     done = records(run)
     print(f"run: {run}")
-    absent = [] if config.curate.controls else ["controls"]
-    absent += [] if config.train.preference else ["pairs"]
+    absent = left_out(config)
     for command, steps in COMMANDS.items():
         beside = [f"train{variant.flag}" for variant in beside_student(config)]
         for step in (*steps, *(beside if command == "train" else ())):

@@ -18,7 +18,7 @@ from pipeline.stage1_generate.curate.funnel import Dropped
 from pipeline.stage1_generate.dataset import read_mixture
 from pipeline.stage1_generate.recipes import teaches
 from pipeline.stage1_generate.used import RUNS, UsedRow
-from pipeline.stage3_evaluate.evaluate import arm_model, trained_folder
+from pipeline.stage3_evaluate.arms import arm_model, trained_folder
 from pipeline.steps import FileStamp, StepRecord, stamp_of
 
 NAMED = 10  # of problems that one cause gives many times

@@ -34,7 +34,7 @@ from pipeline.stage1_generate.used import RUNS
 from pipeline.stage2_train.pair_choice import SIDES, Asking, Pairs, verifiers_of
 from pipeline.stage2_train.pair_files import Report, Row, pair_card, read_rows, write_pairs
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
-from pipeline.stage3_evaluate.evaluate import arm_model
+from pipeline.stage3_evaluate.arms import arm_model
 from pipeline.steps import Step, StepResult
 
 VERSION = 1  # raised with every change of which pairs are made

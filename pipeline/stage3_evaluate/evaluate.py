@@ -15,17 +15,23 @@ from typing import Any
 import msgspec
 
 from pipeline.config import Budget, Config, ModelConfig, Price
-from pipeline.config_evaluate import CONTROL, ONLY, SEED, Arm
+from pipeline.config_evaluate import Arm
 from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
-from pipeline.models import model_identity, open_model, student_model
+from pipeline.models import model_identity, open_model
 from pipeline.models.ask import Spending, ask, cost_of
 from pipeline.progress import Progress
 from pipeline.prompts import load_prompt
 from pipeline.records import Answer, ErrorKind, Finish, Seed, Usage, read_jsonl, write_jsonl
 from pipeline.stage1_generate.used import RUNS
-from pipeline.stage3_evaluate import chain_of_thought, in_context, instruction_following
+from pipeline.stage3_evaluate import (
+    chain_of_thought,
+    held_out_text,
+    in_context,
+    instruction_following,
+)
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
+from pipeline.stage3_evaluate.arms import arm_model, identities, trained_folder
 from pipeline.stage3_evaluate.items import item_sources, load_items, named_sources
 from pipeline.stage3_evaluate.questions import Question
 from pipeline.stage3_evaluate.score import score
@@ -38,32 +44,6 @@ ABILITIES: dict[str, ModuleType] = {
 }
 
 
-def arm_model(config: Config, arm: Arm) -> ModelConfig:
-    """Which model an arm is."""
-    if arm == "teacher":
-        return config.teacher_of(config.evaluate.teacher)
-    if arm in config.evaluate.models:
-        return config.evaluate.models[arm]
-    folder = trained_folder(config, arm)
-    if folder is None:
-        return student_model(config)
-    student = config.student
-    return ModelConfig(backend=student.backend, model=str(folder), serving=student.serving)
-
-
-def trained_folder(config: Config, arm: Arm) -> Path | None:
-    """Where the student of an arm is that this run trains; None for the other arms."""
-    if arm == "after":
-        return config.run_dir / "4_student"
-    if arm.startswith(CONTROL):
-        return config.run_dir / "4_controls" / arm.removeprefix(CONTROL)
-    if arm.startswith(SEED):
-        return config.run_dir / "4_seeds" / arm.removeprefix(SEED)
-    if arm.startswith(ONLY):
-        return config.run_dir / "4_only" / arm.removeprefix(ONLY)
-    return None
-
-
 def step(config: Config) -> Step:
     evaluate, run = config.evaluate, config.run_dir
     tables: dict[str, Any] = {}
@@ -73,10 +53,7 @@ def step(config: Config) -> Step:
         prompts = {k: v for k, v in settings.items() if k.endswith("prompt")}
         hashes = {k: load_prompt(v).ref.hash for k, v in prompts.items()}
         tables[ability] = settings | hashes
-    trained = {arm: trained_folder(config, arm) for arm in evaluate.all_arms}
-    models = {
-        arm: model_identity(arm_model(config, arm)) for arm in trained if trained[arm] is None
-    }
+    trained = [trained_folder(config, arm) for arm in evaluate.all_arms]
     files = [Path(s.path) for s in item_sources(evaluate) if s.path]
     return Step(
         name="evaluate",
@@ -85,11 +62,11 @@ def step(config: Config) -> Step:
             "seed": config.seed,
             "sampling": evaluate.sampling,
             "arms": evaluate.all_arms,
-            "models": models,
+            "models": identities(config),
             "abilities": tables,
             "extractor": EXTRACTOR_VERSION,
         },
-        inputs=[*(folder for folder in trained.values() if folder is not None), *files],
+        inputs=[*(folder for folder in trained if folder is not None), *files],
         outputs=[run / "5_answers"],
         work=lambda: run_arms(config),
     )
@@ -105,7 +82,10 @@ def score_step(config: Config) -> Step:
             "arms": config.evaluate.all_arms,
             "margin": config.evaluate.margin,
         },
-        inputs=[run / "5_answers"],
+        inputs=[
+            run / "5_answers",
+            *([run / held_out_text.FOLDER] if config.evaluate.held_out_text else []),
+        ],
         outputs=[run / "6_scores.json"],
         work=lambda: score_answers(config),
     )
@@ -143,6 +123,8 @@ def check_items(config: Config) -> None:
                 )
     if evaluate.in_context is not None and not evaluate.in_context.shots:
         raise UserError("evaluate.in_context.shots is empty; give numbers, as in [0, 2, 8]")
+    if evaluate.held_out_text:
+        held_out_text.documents(Path(evaluate.held_out_text))
     arms: list[Arm] = ["teacher", "before"]
     for arm in arms:
         for _ in questions_of(config, arm):  # renders every prompt
@@ -270,6 +252,14 @@ def score_answers(config: Config) -> StepResult:
     answers = saved_answers(config.run_dir)
     evaluate = config.evaluate
     scores = score(answers, arms=evaluate.all_arms, seed=config.seed, margin=evaluate.margin)
+    if evaluate.held_out_text:
+        texts = held_out_text.text_scores(
+            held_out_text.saved_rows(config.run_dir),
+            evaluate.all_arms,
+            seed=config.seed,
+            margin=evaluate.margin,
+        )
+        scores = msgspec.structs.replace(scores, text=texts)
     path = config.run_dir / "6_scores.json"
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2))

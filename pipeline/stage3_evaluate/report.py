@@ -19,6 +19,7 @@ import msgspec
 
 from pipeline.stage1_generate.curate.funnel import Funnel
 from pipeline.stage3_evaluate import charts, report_view
+from pipeline.stage3_evaluate.report_changes import Matrix, matrix
 from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tables
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_markdown import markdown
@@ -57,6 +58,7 @@ class Page(msgspec.Struct, frozen=True):
     arms: list[str]
     cards: list[Card]
     notes: list[str]
+    matrix: Matrix | None
     charts: list[Chart]
     tables: list[Table]
     funnel: Funnel | None
@@ -126,6 +128,7 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         arms=run.scores.arms if run.scores else [],
         cards=report_view.cards(run),
         notes=run.scores.notes if run.scores else [],
+        matrix=matrix(run),
         charts=report_view.score_charts(run),
         tables=report_view.tables(run),
         funnel=run.funnel,

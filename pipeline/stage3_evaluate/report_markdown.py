@@ -22,6 +22,7 @@ def markdown(page: Page) -> str:
         "\n".join(f"- {name}: {_inline(value)}" for name, value in page.facts),
         "## Verdicts",
         _verdicts(page),
+        *(["## What was trained, and what it cost the rest", _matrix(page)] if page.matrix else []),
         "## All arms",
         _numbers(page),
         "## Training data",
@@ -49,6 +50,23 @@ def _verdicts(page: Page) -> str:
     ]  # fmt: skip
     head = ["ability", "metric", "before", "after", "change", "p; by Holm", "gap", "verdict"]
     return _table(head, rows)
+
+
+def _matrix(page: Page) -> str:
+    assert page.matrix is not None
+    head = ["trained on", *(f"{ability}: {metric}" for ability, metric in page.matrix.columns)]
+    signs = {"up": "▲ ", "down": "▼ ", "same": "", "open": "? "}
+    rows = [
+        [
+            row.trained,
+            *(f"{signs[c.kind]}{c.value} ({c.interval})" if c else "–" for c in row.cells),
+        ]
+        for row in page.matrix.rows
+    ]
+    return (
+        f"{_table(head, rows)}\n\nChange against before, in points. ▲ ▼: the 95% interval leaves "
+        f"out zero; ?: not even a loss of {page.matrix.margin} can be ruled out."
+    )
 
 
 def _numbers(page: Page) -> str:

@@ -18,6 +18,7 @@ from pipeline.config_evaluate import CONTROL, SEED, TRAINED
 from pipeline.records import Answer, Score
 from pipeline.stage3_evaluate import statistics
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
+from pipeline.stage3_evaluate.held_out_text import TextScore
 from pipeline.stage3_evaluate.metric_items import Items, paired_strata
 from pipeline.stage3_evaluate.metrics import ability_scores, primary_items, valid_items
 from pipeline.stage3_evaluate.statistics import Gap, GapRecovered
@@ -56,6 +57,7 @@ class Scores(msgspec.Struct, frozen=True):
     notes: list[str]
     noise: list[Noise] = []
     changes: list[Change] = []  # of every student that this run trained
+    text: list[TextScore] = []
     extractor: str = EXTRACTOR_VERSION
     confidence: float = 0.95
 

@@ -99,15 +99,17 @@ def difference_interval(strata: Strata, seed: int, level: float = 0.95) -> Inter
     return _bootstrap(rows, _first, seed, level)
 
 
-def ratio_interval(pairs: Sequence[tuple[float, float]], seed: int) -> Interval:
-    """95 % interval of sum(first) / sum(second) over items, such as tokens per right answer.
+def ratio_interval(
+    pairs: Sequence[tuple[float, float]], seed: int, level: float = 0.95
+) -> Interval:
+    """Interval of sum(first) / sum(second) over items, such as tokens per right answer.
 
     The upper end is infinite where resamples without any `second` are that frequent, and for a
     single item.
     """
     if len(pairs) < 2:
         return Interval(0.0, float("inf"))
-    return _bootstrap([pairs], _ratio, seed)
+    return _bootstrap([pairs], _ratio, seed, level)
 
 
 def paired_test(before: Strata, after: Strata, seed: int) -> Paired:

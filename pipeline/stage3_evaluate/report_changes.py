@@ -1,0 +1,90 @@
+"""The matrix "trained on this, measured on that": what each training gained and what it cost."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipeline.config_evaluate import CONTROL, ONLY, SEED
+from pipeline.stage3_evaluate.held_out_text import TextScore
+from pipeline.stage3_evaluate.report_data import RunFiles
+from pipeline.stage3_evaluate.report_view import TITLES, metric_name
+from pipeline.stage3_evaluate.statistics import Kept
+from pipeline.stage3_evaluate.verdicts import Change
+
+
+class Cell(msgspec.Struct, frozen=True):
+    kind: str  # up | down | same | open: the CSS class, and in words for Markdown
+    value: str
+    interval: str
+
+
+class MatrixRow(msgspec.Struct, frozen=True):
+    trained: str
+    cells: list[Cell | None]
+
+
+class Matrix(msgspec.Struct, frozen=True):
+    """`columns`: (ability, metric)."""
+
+    columns: list[tuple[str, str]]
+    rows: list[MatrixRow]
+    margin: str
+
+
+def matrix(run: RunFiles) -> Matrix | None:
+    """None where no trained student was measured."""
+    scores = run.scores
+    if scores is None or not (scores.changes or any(text.ratio for text in scores.text)):
+        return None
+    measured = list(dict.fromkeys((c.ability, c.metric) for c in scores.changes))
+    cells = {(c.found.arm, c.ability, c.metric): _cell(c) for c in scores.changes}
+    texts = {text.arm: _text(text) for text in scores.text if text.ratio is not None}
+    arms = [arm for arm in scores.arms if arm in texts or any(key[0] == arm for key in cells)]
+    columns = [(TITLES.get(ability, ability), metric_name(metric)) for ability, metric in measured]
+    if texts:
+        columns.append(("Held-out text", "perplexity, times that of before"))
+    rows = [
+        MatrixRow(
+            trained_on(arm),
+            [
+                *(cells.get((arm, ability, metric)) for ability, metric in measured),
+                *([texts.get(arm)] if texts else []),
+            ],
+        )
+        for arm in arms
+    ]
+    margin = next((c.margin for c in scores.comparisons), 0.05)
+    return Matrix(columns, rows, f"{100 * margin:g}")
+
+
+def trained_on(arm: str) -> str:
+    """A trained arm in words."""
+    if arm.startswith(ONLY):
+        return f"the task {arm.removeprefix(ONLY)} alone"
+    if arm.startswith(SEED):
+        return f"everything, seed {arm.removeprefix(SEED)}"
+    if arm.startswith(CONTROL):
+        return f"the control {arm.removeprefix(CONTROL).replace('_', ' ')}"
+    return "everything"
+
+
+def _cell(change: Change) -> Cell:
+    found = change.found
+    kind = "up" if found.low > 0 else "down" if found.high < 0 else _same(change.kept)
+    return Cell(kind, _points(found.difference), f"{_points(found.low)} to {_points(found.high)}")
+
+
+def _text(text: TextScore) -> Cell:
+    assert text.ratio is not None and text.low is not None and text.high is not None
+    assert text.kept is not None
+    kind = "up" if text.high < 1 else "down" if text.low > 1 else _same(text.kept)
+    return Cell(kind, f"×{text.ratio:.2f}", f"×{text.low:.2f} to ×{text.high:.2f}")
+
+
+def _same(kept: Kept) -> str:
+    return "same" if kept is Kept.KEPT else "open"
+
+
+def _points(value: float) -> str:
+    rounded = round(100 * value)
+    return f"{'+' if rounded > 0 else '−' if rounded < 0 else '±'}{abs(rounded)}"
