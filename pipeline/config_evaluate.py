@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,17 +24,51 @@ TRAINED = (CONTROL, SEED, ONLY)  # beginnings of the arms that are trained besid
 Arm = str
 
 
+# What the labels of the shots say: see pipeline/stage3_evaluate/label_conditions.py.
+Labels = Literal["natural", "random", "flipped", "arbitrary"]
+
+
 class InContextItems(Strict):
-    name: str
+    """A task: episodes that bring their own shots, or labelled texts (`text` and `answer`)."""
+
+    # Part of a metric's path, "accuracy/NAME/k=4", where "mean" stands for all tasks.
+    name: str = Field(pattern=r"^[^/]+$")
     items: Seeds
+    pool: Seeds | None = None  # labelled texts to draw shots from; left out: rows of `items`
+    labels: list[Labels] = Field(["natural"], min_length=1)
+    draws: int | None = Field(None, ge=1)  # over the table's, as the four below
+    orders: int | None = Field(None, ge=1)
+    prompt: str | None = None
+    teacher_prompt: str | None = None
+    sampling: SamplingDict = {}
+
+    @model_validator(mode="after")
+    def _natural_labels(self) -> InContextItems:
+        if "natural" not in self.labels or len(set(self.labels)) < len(self.labels):
+            raise ValueError(
+                f"labels: {', '.join(self.labels)}; each once, and natural among them: the primary "
+                "number is measured with it"
+            )
+        return self
 
 
 class InContext(Strict):
-    tasks: list[InContextItems]
-    shots: list[int] = [0, 1, 2, 4, 8]
+    tasks: list[InContextItems] = Field(min_length=1)
+    shots: list[Annotated[int, Field(ge=0)]] = [0, 1, 2, 4, 8]
+    draws: int = Field(1, ge=1)  # sets of shots for each item
+    orders: int = Field(1, ge=1)  # orders of each set
     prompt: str = "prompts/student/in_context.yaml"
     teacher_prompt: str | None = None
     sampling: SamplingDict = {}
+
+    @model_validator(mode="after")
+    def _named_once(self) -> InContext:
+        names = [task.name for task in self.tasks]
+        if "mean" in names:
+            raise ValueError("tasks: no task can have the name mean: it stands for all of them")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"tasks: {', '.join(twice)} is there twice; each needs its own name")
+        return self
 
 
 class ChainOfThought(Strict):

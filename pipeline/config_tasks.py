@@ -18,7 +18,8 @@ def _seed_source(value: Any) -> Any:
 class SeedSource(BaseModel):
     """Where a task's seeds come from; one of
 
-    a file: JSON lines, .csv, .tsv or .txt; `columns` and `answers` say what is where in it
+    a file: JSON lines, .csv, .tsv or .txt; `columns` and `answers` say what is where in it,
+                                       `where` which rows are meant: {language: en}
     {generator: NAME, n: ...}          further keys are the generator's options
     {dataset: HUB_ID, split: ...}      further keys are `datasets.load_dataset`'s
     {from: TASK, rows: kept}           what an earlier task of this config made; a `path` beside
@@ -36,6 +37,7 @@ class SeedSource(BaseModel):
     run: str | None = None
     columns: dict[str, str | int | list[str | int]] | None = None  # field -> column(s) of a file
     answers: dict[str | int, str] | None = None  # a file's answers under other names
+    where: dict[str | int, str | int | float | bool] | None = None  # column -> its value
     n: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -48,10 +50,14 @@ class SeedSource(BaseModel):
             )
         if self.rows is not None and self.from_task is None:
             raise ValueError("rows goes with `from`, the task whose answers are meant")
-        if self.path is None and (self.columns or self.answers):
-            raise ValueError("columns and answers are for a file (`path`)")
+        if self.path is None and (self.columns or self.answers or self.where):
+            raise ValueError("columns, answers and where are for a file (`path`)")
         if (self.path or self.from_task) and self.model_extra:
-            kind = "a file takes columns and answers" if self.path else "`from` takes no options"
+            kind = (
+                "a file takes columns, answers and where"
+                if self.path
+                else "`from` takes no options"
+            )
             raise ValueError(f"{kind}; seen: {sorted(self.model_extra)}")
         if self.run is not None:
             try:

@@ -201,6 +201,9 @@ class Answer(msgspec.Struct, frozen=True):
     request_id: str = ""
     # Instruction following: by place in the item's constraints, of which two may be of one type.
     followed: tuple[Followed, ...] = ()
+    draw: int = 0  # in-context learning: which of the item's sets of shots
+    order: int = 0  # and which order of them
+    chance: float | None = None  # how often a guess among the labels is right
 
 
 class Score(msgspec.Struct, frozen=True):

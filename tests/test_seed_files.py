@@ -56,6 +56,18 @@ def test_columns_of_json_lines_can_be_renamed(tmp_path: Path) -> None:
     assert found == [("fine", '{"a":"x","b":[1]}')]
 
 
+def test_some_of_the_rows_by_a_column(tmp_path: Path) -> None:
+    text = "text,language,stars\nfine,en,5\ngut,de,5\nbad,en,1\n"
+    assert seeds(tmp_path, "a.csv", text, where={"language": "en"}) == [
+        ("fine", None),
+        ("bad", None),
+    ]
+    assert seeds(tmp_path, "a.csv", text, where={"language": "en", "stars": 1}) == [("bad", None)]
+    assert seeds(tmp_path, "a.csv", text, where={"stars": 5}, n=1) == [("fine", None)]
+    with pytest.raises(UserError, match=r"no row has \{lang: en\}.*text, language, stars"):
+        seeds(tmp_path, "a.csv", text, where={"lang": "en"})
+
+
 @pytest.mark.parametrize(
     ("name", "text", "options", "message"),
     [
@@ -80,5 +92,5 @@ def test_a_mistake_in_a_table_names_its_place(
 
 
 def test_columns_are_for_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="columns and answers are for a file"):
+    with pytest.raises(ValueError, match="columns, answers and where are for a file"):
         SeedSource.model_validate({"generator": "word_problems", "columns": {"text": "a"}})

@@ -60,7 +60,7 @@ def _types_of(source: SeedSource) -> set[str]:
         every = [name for name in constraints.types() if language in constraints.languages(name)]
         found |= _names(source.options.get("types")) or set(every)
     if source.path is not None:
-        for _, row in read_file(Path(source.path), source.columns, source.answers):
+        for _, row in read_file(Path(source.path), source.columns, source.answers, source.where):
             listed = row.get("constraints")
             if isinstance(listed, list):
                 found |= _names(one.get("type") for one in listed if isinstance(one, dict))

@@ -2,7 +2,8 @@
 
 `columns` says which column of the file (by its name, or its number from 0 in a file without a
 header) gives which field of a seed; several in a list are joined by a space. `answers` gives the
-values of the answer other names: {0: negative, 1: positive}.
+values of the answer other names: {0: negative, 1: positive}. `where` takes some of the rows alone:
+{language: en}.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ Line = tuple[str, dict[str, Any]]  # place for messages, row
 
 
 def read_file(
-    path: Path, columns: Columns | None = None, answers: Mapping[Any, str] | None = None
+    path: Path,
+    columns: Columns | None = None,
+    answers: Mapping[Any, str] | None = None,
+    where: Mapping[Any, Any] | None = None,
 ) -> Iterator[Line]:
     """Every row of a seed file, with its place. A mistake in it is a `UserError` that names it."""
     if not path.is_file():
@@ -31,6 +35,8 @@ def read_file(
     else:
         rows = _read_lines(path)
     names = {str(old): new for old, new in (answers or {}).items()}
+    if where:
+        rows = _where(path, rows, where)
     for place, row in rows:
         if columns:
             row = row | {field: _value(row, column, place) for field, column in columns.items()}
@@ -43,6 +49,23 @@ def read_file(
                 )
             row = row | {"answer": names[said]}
         yield place, {str(key): value for key, value in row.items() if isinstance(key, str)}
+
+
+def _where(path: Path, rows: Iterator[Line], where: Mapping[Any, Any]) -> Iterator[Line]:
+    """The rows whose columns have these values, compared as they are written."""
+    wanted = {column: str(value) for column, value in where.items()}
+    found = False
+    seen: list[str] = []
+    for place, row in rows:
+        seen = seen or [str(key) for key in row]
+        if all(str(row.get(column)) == value for column, value in wanted.items()):
+            found = True
+            yield place, row
+    if not found:
+        said = ", ".join(f"{column}: {value}" for column, value in wanted.items())
+        raise UserError(
+            f"{path}: no row has {{{said}}} (`where`); the columns of the first: {', '.join(seen)}"
+        )
 
 
 def _value(row: Mapping[Any, Any], column: str | int | list[str | int], place: str) -> Any:

@@ -34,7 +34,7 @@ def read_seeds(source: SeedSource, task: str, seed: int) -> Iterator[Seed]:
     Memory: 8 bytes a seed, for a hash of its id.
     """
     hashes = array("Q")
-    for place, row in _rows(source, seed):
+    for place, row in source_rows(source, seed):
         if source.path and source.n is not None and len(hashes) >= source.n:
             break
         item = seed_of_row(row, task, place)
@@ -51,7 +51,7 @@ def read_seeds(source: SeedSource, task: str, seed: int) -> Iterator[Seed]:
 def _name_duplicate(source: SeedSource, task: str, seed: int) -> None:
     """Two ids have the same hash: find out which, now with all ids in memory."""
     places: dict[str, str] = {}
-    for place, row in _rows(source, seed):
+    for place, row in source_rows(source, seed):
         item = seed_of_row(row, task, place)
         if item.id in places:
             raise UserError(
@@ -61,12 +61,12 @@ def _name_duplicate(source: SeedSource, task: str, seed: int) -> None:
         places[item.id] = place
 
 
-def _rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place for messages, row) of every seed."""
+def source_rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place for messages, row) of every seed; of a file all rows, whatever `n` is."""
     if source.path is None and (source.from_task or source.run):
         raise UserError(f"`from` and `run` are for the seeds of tasks; seen: {source.described()}")
     if source.path is not None:
-        yield from read_file(Path(source.path), source.columns, source.answers)
+        yield from read_file(Path(source.path), source.columns, source.answers, source.where)
     elif source.generator is not None:
         from pipeline.stage1_generate.generators import generate
 

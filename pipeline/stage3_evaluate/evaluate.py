@@ -50,9 +50,7 @@ def step(config: Config) -> Step:
     for ability in evaluate.abilities:
         table = getattr(evaluate, ability)
         settings = table.model_dump(mode="json", exclude_none=True)
-        prompts = {k: v for k, v in settings.items() if k.endswith("prompt")}
-        hashes = {k: load_prompt(v).ref.hash for k, v in prompts.items()}
-        tables[ability] = settings | hashes
+        tables[ability] = _with_hashes(settings)
     trained = [trained_folder(config, arm) for arm in evaluate.all_arms]
     files = [Path(s.path) for s in item_sources(evaluate) if s.path]
     return Step(
@@ -70,6 +68,17 @@ def step(config: Config) -> Step:
         outputs=[run / "5_answers"],
         work=lambda: run_arms(config),
     )
+
+
+def _with_hashes(settings: dict[str, Any]) -> dict[str, Any]:
+    """A table of the config with the hash of each prompt in place of its path."""
+    found = dict(settings)
+    for key, value in settings.items():
+        if key.endswith("prompt"):
+            found[key] = load_prompt(value).ref.hash
+        elif key == "tasks":
+            found[key] = [_with_hashes(task) for task in value]
+    return found
 
 
 def score_step(config: Config) -> Step:
@@ -132,11 +141,7 @@ def check_items(config: Config) -> None:
 
 
 NEEDED: dict[str, dict[str, Callable[[Seed], bool]]] = {
-    "in_context": {
-        "answer": lambda item: item.reference is not None,
-        "labels": lambda item: bool(item.fields.get("labels")),
-        "shots": lambda item: isinstance(item.fields.get("shots"), list),
-    },
+    "in_context": {"answer": lambda item: item.reference is not None},
     "chain_of_thought": {"answer": lambda item: bool(item.reference)},
     "instruction_following": {"constraints": lambda item: bool(item.constraints)},
 }

@@ -10,6 +10,7 @@ from pipeline.config_evaluate import Evaluate
 from pipeline.records import Seed
 from pipeline.stage1_generate.seeds import load_seeds
 from pipeline.stage3_evaluate.ifeval import load_ifeval
+from pipeline.stage3_evaluate.labelled_texts import task_items
 
 
 def named_sources(evaluate: Evaluate) -> list[tuple[str, str, SeedSource]]:
@@ -28,11 +29,18 @@ def named_sources(evaluate: Evaluate) -> list[tuple[str, str, SeedSource]]:
 
 
 def item_sources(evaluate: Evaluate) -> list[SeedSource]:
-    return [source for _, _, source in named_sources(evaluate)]
+    """Where items come from, and the shots of in-context items."""
+    tasks = evaluate.in_context.tasks if evaluate.in_context else []
+    pools = [task.pool for task in tasks if task.pool] if "in_context" in evaluate.abilities else []
+    return [*(source for _, _, source in named_sources(evaluate)), *pools]
 
 
 def load_items(config: Config, ability: str, name: str) -> list[Seed]:
     """Items of one set, as seeds; the same for every arm."""
+    if ability == "in_context" and config.evaluate.in_context:
+        for task in config.evaluate.in_context.tasks:
+            if task.name == name:
+                return task_items(config, task).items
     for found, set_name, source in named_sources(config.evaluate):
         if (found, set_name) == (ability, name):
             if name == "ifeval":

@@ -18,7 +18,12 @@ from pipeline.stage3_evaluate.metric_items import (
     variants,
 )
 from pipeline.stage3_evaluate.metrics_chain_of_thought import chain_of_thought_scores
-from pipeline.stage3_evaluate.metrics_in_context import in_context_scores, largest_shots, shots
+from pipeline.stage3_evaluate.metrics_in_context import (
+    in_context_scores,
+    largest_shots,
+    natural_rows,
+    shots,
+)
 from pipeline.stage3_evaluate.metrics_instruction_following import (
     IF_SETS,
     instruction_following_scores,
@@ -56,6 +61,7 @@ def valid_items(ability: str, rows: Sequence[Answer]) -> dict[str, set[tuple[str
 def _primary_rows(ability: str, rows: Sequence[Answer]) -> dict[str, list[Answer]]:
     rows = [row for row in rows if row.ability == ability]
     if ability == "in_context":
+        rows = natural_rows(rows)
         largest = largest_shots(rows)
         ks = sorted(set(largest.values()))
         name = f"accuracy/mean/k={ks[0]}" if len(ks) == 1 else "accuracy/mean/largest k"

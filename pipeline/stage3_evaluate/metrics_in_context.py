@@ -1,59 +1,183 @@
-"""In-context learning in numbers: accuracy and invalid answers at each k, gain."""
+"""In-context learning in numbers: accuracy and invalid answers at each k, gains, chance, spread.
+
+    accuracy/TASK/k=4           natural labels; TASK is "mean" for the mean of the tasks
+    accuracy/TASK/flipped/k=4   the same under another condition of the labels
+    gain/TASK[/flipped]         largest k less none, on the same items
+    gain_over_random/TASK       largest k: natural less random labels, what the mapping itself gives
+    chance/TASK                 a guess among the labels
+
+An item's draws and orders are averaged first, so that it counts once.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from statistics import fmean, stdev, variance
 from typing import NamedTuple
 
-from pipeline.records import Answer, Score
-from pipeline.stage3_evaluate.metric_items import Items, gains, invalid, items_of, right, share
+import msgspec
 
-_SHOTS = re.compile(r"^(.*?)\s*k=(\d+)$")
+from pipeline.records import Answer, Score
+from pipeline.stage3_evaluate.metric_items import (
+    Items,
+    gains,
+    invalid,
+    items_of,
+    right,
+    score_of,
+    share,
+)
+from pipeline.stage3_evaluate.statistics import Interval
+
+_SHOTS = re.compile(r"^(.*?)(?:/([a-z]+))?\s*k=(\d+)$")
+NATURAL = "natural"
 
 
 class Shots(NamedTuple):
     task: str
     k: int
+    labels: str = NATURAL
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """How much hangs on the choice of shots: the accuracy of each draw, over all items.
+
+    sd: standard deviation over draws (n - 1). `orders_sd`: over the orders of a draw's shots, the
+    root of the mean variance within draws; None where there was one order.
+    """
+
+    model: str
+    task: str
+    labels: str
+    k: int
+    draws: list[float]
+    low: float
+    high: float
+    sd: float | None
+    orders_sd: float | None
 
 
 def in_context_scores(arm: str, rows: Sequence[Answer], seed: int) -> list[Score]:
+    found: list[Score] = []
+    conditions = list(dict.fromkeys(shots(row).labels for row in rows))
+    for labels in conditions:
+        some = [row for row in rows if shots(row).labels == labels]
+        found += _curves(arm, some, "" if labels == NATURAL else f"/{labels}", seed)
+    natural = _at_largest(rows, NATURAL)
+    if given := _at_largest(rows, "random"):
+        top, bottom = items_of(natural, right, task_of), items_of(given, right, task_of)
+        found += gains(arm, "in_context", "gain_over_random", top, bottom, seed)
+    return found + _chances(arm, rows)
+
+
+def _curves(arm: str, rows: Sequence[Answer], condition: str, seed: int) -> list[Score]:
+    """What there is under one condition of the labels, whose part of a metric's path is given."""
     found: list[Score] = []
 
     def add(metric: str, items: Items) -> None:
         found.append(share(arm, "in_context", metric, items, seed))
 
-    def task_of(row: Answer) -> str:
-        return shots(row).task
-
-    ks = sorted({shots(row).k for row in rows})
-    tasks = list(dict.fromkeys(task_of(row) for row in rows))
-    for k in ks:
+    tasks = list(dict.fromkeys(map(task_of, rows)))
+    for k in sorted({shots(row).k for row in rows}):
         at = [row for row in rows if shots(row).k == k]
-        add(f"accuracy/mean/k={k}", items_of(at, right, task_of))
-        add(f"invalid/mean/k={k}", items_of(at, invalid, task_of))
+        add(f"accuracy/mean{condition}/k={k}", items_of(at, right, task_of))
+        add(f"invalid/mean{condition}/k={k}", items_of(at, invalid, task_of))
         for task in tasks:
             one = [row for row in at if task_of(row) == task]
             if one:
-                add(f"accuracy/{task}/k={k}", items_of(one, right))
-                add(f"invalid/{task}/k={k}", items_of(one, invalid))
+                add(f"accuracy/{task}{condition}/k={k}", items_of(one, right))
+                add(f"invalid/{task}{condition}/k={k}", items_of(one, invalid))
     largest = largest_shots(rows)
     top = items_of([r for r in rows if shots(r).k == largest[task_of(r)]], right, task_of)
     bottom = items_of([row for row in rows if shots(row).k == 0], right, task_of)
-    found += gains(arm, "in_context", "gain", top, bottom, seed)
+    gained = gains(arm, "in_context", "gain", top, bottom, seed)
+    return found + [msgspec.structs.replace(one, metric=one.metric + condition) for one in gained]
+
+
+def _at_largest(rows: Sequence[Answer], labels: str) -> list[Answer]:
+    """The rows of a condition at its tasks' largest k, for tasks that have the condition."""
+    some = [row for row in rows if shots(row).labels == labels]
+    largest = largest_shots(some)
+    return [row for row in some if shots(row).k == largest[task_of(row)]]
+
+
+def _chances(arm: str, rows: Sequence[Answer]) -> list[Score]:
+    """Chance of each task and their mean: no estimate, so its interval is itself."""
+    guesses: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.chance is not None:
+            guesses.setdefault(task_of(row), {})[row.item_id] = row.chance
+    means = {task: fmean(items.values()) for task, items in guesses.items()}
+    counts = {task: len(items) for task, items in guesses.items()}
+    if len(means) > 1:
+        means["mean"], counts["mean"] = fmean(means.values()), sum(counts.values())
+    return [
+        score_of(arm, "in_context", f"chance/{task}", value, counts[task], Interval(value, value))
+        for task, value in means.items()
+    ]
+
+
+def spreads(answers: dict[str, list[Answer]]) -> list[Spread]:
+    """The spread of every arm, task, condition and k that was asked with several sets of shots."""
+    found: list[Spread] = []
+    for arm, rows in answers.items():
+        some = [row for row in rows if row.ability == "in_context"]
+        for where in dict.fromkeys(map(shots, some)):
+            one = _spread(arm, where, [row for row in some if shots(row) == where])
+            if one is not None:
+                found.append(one)
     return found
+
+
+def _spread(arm: str, where: Shots, rows: Sequence[Answer]) -> Spread | None:
+    """None with one draw in one order."""
+    by_draw = _grouped(rows, lambda row: row.draw)
+    draws = [fmean(map(right, some)) for some in by_draw]
+    within = []
+    for some in by_draw:
+        orders = [fmean(map(right, one)) for one in _grouped(some, lambda row: row.order)]
+        if len(orders) > 1:
+            within.append(variance(orders))
+    if len(draws) < 2 and not within:
+        return None
+    return Spread(
+        model=arm,
+        task=where.task,
+        labels=where.labels,
+        k=where.k,
+        draws=draws,
+        low=min(draws),
+        high=max(draws),
+        sd=stdev(draws) if len(draws) > 1 else None,
+        orders_sd=fmean(within) ** 0.5 if within else None,
+    )
+
+
+def _grouped(rows: Sequence[Answer], key: Callable[[Answer], int]) -> list[list[Answer]]:
+    return [list(some) for _, some in groupby(sorted(rows, key=key), key)]
 
 
 def shots(row: Answer) -> Shots:
     match = _SHOTS.match(row.variant)
     if match is None:
         raise ValueError(f"in_context variant {row.variant!r} is not of the form 'task k=4'")
-    return Shots(match[1] or "task", int(match[2]))
+    return Shots(match[1] or "task", int(match[3]), match[2] or NATURAL)
+
+
+def task_of(row: Answer) -> str:
+    return shots(row).task
+
+
+def natural_rows(rows: Sequence[Answer]) -> list[Answer]:
+    """The rows that the primary number is made of: those under other conditions are probes."""
+    return [row for row in rows if shots(row).labels == NATURAL]
 
 
 def largest_shots(rows: Sequence[Answer]) -> dict[str, int]:
     largest: dict[str, int] = {}
     for row in rows:
-        task, k = shots(row)
+        task, k, _ = shots(row)
         largest[task] = max(k, largest.get(task, 0))
     return largest

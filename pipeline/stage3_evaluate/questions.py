@@ -17,6 +17,8 @@ class Question(msgspec.Struct, frozen=True):
     prompt: PromptRef
     messages: tuple[Message, ...]
     sampling: Sampling
+    draw: int = 0  # of the shots, in-context learning
+    order: int = 0
 
     def request(self, model: str, sample_index: int = 0) -> Request:
         return Request(

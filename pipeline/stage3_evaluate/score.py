@@ -2,7 +2,8 @@
 
 Primary metrics, declared here before any run:
 
-* in-context learning: mean over tasks of the accuracy at the largest k;
+* in-context learning: mean over tasks of the accuracy at the largest k, with the labels as they
+  are, each item's draws of shots averaged;
 * chain of thought: accuracy step by step;
 * instruction following: all constraints hold (strict), on constraint types training never saw;
   beside it, in the same Holm family, on the types it did see.
@@ -21,6 +22,7 @@ from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.held_out_text import TextScore
 from pipeline.stage3_evaluate.metric_items import Items, paired_strata
 from pipeline.stage3_evaluate.metrics import ability_scores, primary_items, valid_items
+from pipeline.stage3_evaluate.metrics_in_context import Spread, spreads
 from pipeline.stage3_evaluate.statistics import Gap, GapRecovered
 from pipeline.stage3_evaluate.verdicts import (
     Against,
@@ -58,6 +60,7 @@ class Scores(msgspec.Struct, frozen=True):
     noise: list[Noise] = []
     changes: list[Change] = []  # of every student that this run trained
     text: list[TextScore] = []
+    spread: list[Spread] = []  # over draws of shots, in-context learning
     extractor: str = EXTRACTOR_VERSION
     confidence: float = 0.95
 
@@ -91,7 +94,8 @@ def score(
     noise = _noise(answers, seed)
     notes += [*said, *(_noise_note(one) for one in noise)]
     changes = _changes(answers, arms, seed, margin)
-    return Scores(present, scores, decided(comparisons), notes, noise, changes)
+    spread = spreads({arm: answers[arm] for arm in present})
+    return Scores(present, scores, decided(comparisons), notes, noise, changes, spread=spread)
 
 
 def _abilities(answers: dict[str, list[Answer]]) -> list[str]:

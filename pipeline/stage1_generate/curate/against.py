@@ -21,7 +21,7 @@ from pipeline.stage3_evaluate.items import evaluation_items, named_sources
 # The first that a row has is the item; `input` is added to it where both are there.
 TEXT_FIELDS = ("question", "problem", "instruction", "prompt", "query", "text", "input")
 # Generators whose rows are all made from a few patterns.
-PATTERNS = ("word_problems", "symbol_mapping", "constrained_instructions")
+PATTERNS = ("word_problems", "symbol_mapping", "list_functions", "constrained_instructions")
 
 
 class DatasetHit(msgspec.Struct, frozen=True):

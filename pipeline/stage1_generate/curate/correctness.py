@@ -14,6 +14,7 @@ from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
 from pipeline.stage1_generate.curate.math_answers import MathOutcome, MathVerifier
 from pipeline.stage3_evaluate.answers import extract_label, extract_number, numbers_equal
 from pipeline.stage3_evaluate.choices import extract_choice, options_of, plain, right_choice
+from pipeline.stage3_evaluate.lists import extract_list, same_list
 
 _PREFIX = re.compile(
     r"^\W*(?:(?:the|my|final|correct|so|therefore),?\s+)*(?:answer|答案)\s*(?:is\b|[:：=是为]|->)*\s*",
@@ -21,7 +22,7 @@ _PREFIX = re.compile(
 )
 
 
-Kind = Literal["auto", "number", "label", "choice", "exact", "math"]
+Kind = Literal["auto", "number", "label", "list", "choice", "exact", "math"]
 
 
 def answer(
@@ -29,8 +30,9 @@ def answer(
 ) -> Filter:
     """Keep answers that come to the seed's reference.
 
-    number, label: by the extractor that evaluation uses; `auto` is a label where the seed has
-    `labels`, a choice where it has `choices`, else a number. exact: the whole answer, or its last
+    number, label, list: by the extractor that evaluation uses; `auto` is a label where the seed has
+    `labels`, a list where its `answer_form` is list, a choice where it has `choices`, else a
+    number. exact: the whole answer, or its last
     line after "Answer:", but for case, spaces and marks around it. math: by math-verify, in a
     process of its own with `seconds` of CPU time (2) and `memory_mb` (1024) for each answer.
     """
@@ -50,11 +52,14 @@ def answer(
         if kind == "auto":
             fields = row.seed.fields
             read = "label" if "labels" in fields else "choice" if "choices" in fields else "number"
+            read = "list" if fields.get("answer_form") == "list" else read
         match read:
             case "math":
                 return _mathematics(row, verifier)
             case "choice":
                 return _choice(row)
+            case "list":
+                return _list(row)
             case "exact":
                 return _right_or_wrong(plain(row.seed.reference) in _readings(row.generation.text))
             case _:
@@ -76,6 +81,13 @@ def _value(row: Candidate, use_label: bool) -> Verdict:
     if found is not Extraction.VALUE or value is None:
         return drop("answer", found.value.replace("_", " "))
     return _right_or_wrong(value == reference if use_label else numbers_equal(value, reference))
+
+
+def _list(row: Candidate) -> Verdict:
+    found, value = extract_list(row.generation.text, row.generation.finish)
+    if found is not Extraction.VALUE or value is None:
+        return drop("answer", found.value.replace("_", " "))
+    return _right_or_wrong(same_list(value, row.seed.reference or ""))
 
 
 def _choice(row: Candidate) -> Verdict:

@@ -6,6 +6,7 @@ form of a seed-file line.
     word_problems              arithmetic stories with a known answer and a number of steps
     symbol_mapping             in-context episodes whose labels mean nothing outside the episode
     classification             in-context episodes from a file of labelled sentences
+    list_functions             in-context episodes of lists that a hidden rule changes
     constrained_instructions   instructions of a file, with verifiable constraints added
     blank                      one seed that says nothing, for a teacher that needs none (magpie)
 """
@@ -19,6 +20,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.stage1_generate.generators.constrained import constrained_instructions
 from pipeline.stage1_generate.generators.episodes import classification, symbol_mapping
+from pipeline.stage1_generate.generators.list_functions import list_functions
 from pipeline.stage1_generate.generators.word_problems import word_problems
 
 
@@ -33,6 +35,7 @@ GENERATORS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "word_problems": word_problems,
     "symbol_mapping": symbol_mapping,
     "classification": classification,
+    "list_functions": list_functions,
     "constrained_instructions": constrained_instructions,
     "blank": blank,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import UserError
 from pipeline.records import digest
@@ -123,16 +123,18 @@ def episodes_of(
         yield _episode(texts, shots, rng, (label, text))
 
 
-def remapped(labels: Sequence[str], how: str, salt: str) -> dict[str, str]:
+def remapped(
+    labels: Sequence[str], how: str, salt: str, split: Literal["train", "eval"] = "train"
+) -> dict[str, str]:
     """Every label and what it is called in one episode: `how` is symbols or flipped.
 
-    The symbols are those of the split train: what an evaluation asks about stays unseen.
+    The symbols of the splits differ: what an evaluation asks about stays unseen.
     """
     names = sorted(labels)
     if how == "flipped":
         return dict(zip(names, _shown_labels(names, how, random.Random()), strict=True))
     rng = random.Random(f"{how} {salt}")
-    pool = vocabulary.LABELS["train"]
+    pool = [symbol for symbol in vocabulary.LABELS[split] if symbol not in names]
     if len(names) > len(pool):
         raise UserError(
             f"option labels: {len(names)} labels, and there are {len(pool)} symbols; leave symbols "

@@ -16,6 +16,7 @@ Options:
                   stays right: they show the form of an answer, and for the rest it must know
         With symbols and flipped labels k is at least the number of labels: one that no shot shows
         cannot be known.
+    Answers that are lists (`list_functions`) have no labels: with them, natural alone.
     episodes: 8    the seeds are labelled texts (`text`, `answer`), such as a task of the recipe
         `label` makes; each becomes the query of an episode with so many of the others as shots
 """
@@ -34,6 +35,7 @@ from pipeline.records import Extraction, Generation, Grade, Message, Seed
 from pipeline.stage1_generate.generators.episodes import episodes_of, remapped
 from pipeline.stage1_generate.shares import drawn, evenly
 from pipeline.stage3_evaluate.answers import extract_label
+from pipeline.stage3_evaluate.lists import extract_list
 
 GRADE = Grade.TEXT
 HOW = ("natural", "symbols", "flipped", "useless")
@@ -72,6 +74,11 @@ def prepare(
     if shots is not None:
         fields["student_shots"] = _shots(seed, number, shots)
     if labels is not None and isinstance(fields.get("shots"), list):
+        if not fields.get("labels") and labels != {"natural": 1}:
+            raise UserError(
+                f"tasks.{seed.task}.options.labels: {seed.origin} has no labels that could have "
+                "other names (an answer that is a list has none); take the option out"
+            )
         how = drawn(seed, labels, "labels", HOW)
         fields["student_labels_are"] = how
         if how in ("symbols", "flipped"):
@@ -85,8 +92,9 @@ def requests(seed: Seed, asking: Prompt) -> tuple[Message, ...]:
     if not isinstance(seed.fields.get("shots"), list):
         raise UserError(
             f"{seed.origin}: the recipe in_context needs seeds with `shots` "
-            "([{text, label}, ...]) and `labels`; the generators symbol_mapping and "
-            "classification make them, and the option `episodes: 8` makes them of labelled texts"
+            "([{text, label}, ...]) and `labels`; the generators symbol_mapping, classification "
+            "and list_functions make them, and the option `episodes: 8` makes them of labelled "
+            "texts"
         )
     return render(asking, seed.fields)
 
@@ -103,11 +111,14 @@ def example(
         random.Random(f"useless {seed.id}").shuffle(dealt)
         shown = [shot | {"label": label} for shot, label in zip(shown, dealt, strict=True)]
     fields["shots"] = [shot | {"label": names.get(shot["label"], shot["label"])} for shot in shown]
-    fields["labels"] = sorted(names.get(label, label) for label in fields["labels"])
-    found, label = extract_label(generation.text, seed.fields["labels"], generation.finish)
     text = generation.text.strip()
-    if found is Extraction.VALUE and label:
-        text = names.get(label, label)
+    if fields.get("answer_form") == "list":
+        found, value = extract_list(generation.text, generation.finish)
+    else:
+        fields["labels"] = sorted(names.get(label, label) for label in fields["labels"])
+        found, value = extract_label(generation.text, seed.fields["labels"], generation.finish)
+    if found is Extraction.VALUE and value:
+        text = names.get(value, value)
     return render(showing, fields), (Message("assistant", text),)
 
 
