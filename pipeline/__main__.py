@@ -22,8 +22,8 @@ from pipeline.errors import (
 from pipeline.stage2_train.export_formats import FORMATS, Format
 
 STEP_NAMES = (
-    "generate", "curate", "controls", "pairs", "train", "evaluate", "text", "score",
-    "report",
+    "generate", "curate", "controls", "pairs", "train", "evaluate", "text", "suite",
+    "score", "report",
 )  # fmt: skip
 
 
@@ -100,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
             )  # fmt: skip
         if name == "evaluate":
             step.add_argument(
+                "--suite", metavar="lm-eval:TASK,TASK",
+                help="also ask all arms these tasks of lm-evaluation-harness (docs/evaluating.md)",
+            )  # fmt: skip
+            step.add_argument(
                 "--rescore", action="store_true",
                 help="score the saved answers again; asks no model (the same as --redo score)",
             )  # fmt: skip
@@ -123,8 +127,9 @@ def _parser() -> argparse.ArgumentParser:
         commands, "export", "hand the dataset, or the student, to others (a dry run first)", _export
     )
     export.add_argument(
-        "--what", choices=["dataset", "student"], default="dataset",
-        help="the student is converted, opened again, compared and tested (docs/exporting.md)",
+        "--what", choices=["dataset", "student", "items"], default="dataset",
+        help="the student is converted, opened again, compared and tested (docs/exporting.md); the "
+        "evaluation's items become tasks of lm-evaluation-harness",
     )  # fmt: skip
     export.add_argument(
         "--format", nargs="+", choices=FORMATS, metavar="FORMAT", dest="formats",
@@ -194,10 +199,15 @@ def _steps(arguments: argparse.Namespace) -> int:
 
     if getattr(arguments, "check", False):
         return flow.check_training(arguments.config, arguments.overrides)
+    overrides = list(arguments.overrides)
+    if suite := getattr(arguments, "suite", None):
+        from pipeline.stage3_evaluate.harness import tasks_of
+
+        overrides.append(f"evaluate.suite.tasks={tasks_of(suite)}")
     return flow.run_command(
         arguments.command,
         arguments.config,
-        arguments.overrides,
+        overrides,
         redo="score" if getattr(arguments, "rescore", False) else arguments.redo,
         control=getattr(arguments, "control", None),
         seed=getattr(arguments, "seed", None),
@@ -254,6 +264,12 @@ def _export(arguments: argparse.Namespace) -> int:
             yes=arguments.yes,
             scores=not arguments.no_scores,
         )
+    if arguments.what == "items":
+        from pipeline.commands.export_items import export_items
+
+        if overruled or arguments.formats or arguments.no_scores:
+            raise UserError("--what items takes --to and --yes, and no other option")
+        return export_items(arguments.run, target, yes=arguments.yes)
     if arguments.formats or arguments.no_scores:
         raise UserError("--format and --no-scores are about the student; add --what student")
     return export(

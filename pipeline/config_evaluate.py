@@ -103,6 +103,15 @@ class InstructionFollowing(Strict):
         return self
 
 
+class Suite(Strict):
+    """Tasks of lm-evaluation-harness that all arms are asked as well (`.[lm-eval]`)."""
+
+    tasks: list[str] = Field(min_length=1)
+    include: list[str] = []  # folders with task files of your own
+    num_fewshot: int | None = Field(None, ge=0)  # instead of each task's
+    limit: int | None = Field(None, ge=1)  # only the first so many items of each task
+
+
 class Evaluate(Strict):
     abilities: list[Ability] = []
     arms: list[Arm] = ["teacher", "before", "after"]
@@ -114,6 +123,7 @@ class Evaluate(Strict):
     in_context: InContext | None = None
     chain_of_thought: ChainOfThought | None = None
     instruction_following: InstructionFollowing | None = None
+    suite: Suite | None = None
 
     @model_validator(mode="after")
     def _names_of_models(self) -> Evaluate:

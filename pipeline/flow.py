@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "generate": ("generate",),
     "curate": ("curate", "controls"),
     "train": ("pairs", "train"),
-    "evaluate": ("evaluate", "text", "score"),
+    "evaluate": ("evaluate", "text", "suite", "score"),
     "report": ("report",),
 }
 
@@ -39,7 +39,7 @@ def all_steps(config: Config) -> list[Step]:
     from pipeline.stage1_generate import controls, generate
     from pipeline.stage1_generate.curate import run as curate
     from pipeline.stage2_train import pairs, sft
-    from pipeline.stage3_evaluate import evaluate, held_out_text
+    from pipeline.stage3_evaluate import evaluate, harness, held_out_text
 
     return [
         generate.step(config),
@@ -50,6 +50,7 @@ def all_steps(config: Config) -> list[Step]:
         *(step for variant in beside_student(config) for step in _training_of(config, variant)),
         evaluate.step(config),
         *([held_out_text.step(config)] if config.evaluate.held_out_text else []),
+        *([harness.step(config)] if config.evaluate.suite else []),
         evaluate.score_step(config),
         evaluate.report_step(config),
     ]
@@ -61,6 +62,7 @@ def left_out(config: Config) -> dict[str, str]:
         "controls": ("curate.controls", config.curate.controls),
         "pairs": ("train.preference", config.train.preference),
         "text": ("evaluate.held_out_text", config.evaluate.held_out_text),
+        "suite": ("evaluate.suite", config.evaluate.suite),
     }
     return {step: key for step, (key, value) in asked_by.items() if not value}
 
@@ -138,6 +140,10 @@ def run_command(
         check_training(path, overrides)  # before the old student is gone
     if int(os.environ.get("RANK", "0")) > 0:
         return _follow(mine, redo is not None)
+    if any(step.name == "suite" and not step.outputs[0].exists() for step in mine):
+        from pipeline.stage3_evaluate import harness
+
+        harness.check_suite(config)  # before anything is asked
     code = DONE
     with alone(config.run_dir):
         if redo is not None:
@@ -154,6 +160,8 @@ def run_command(
                 print(f"{step.name}: starting", flush=True)
                 record = run_step(step)
                 print(summary(record), flush=True)
+                if step.name == "suite":  # it came later than the rest: that has new numbers
+                    forget(config.run_dir, steps[steps.index(step) + 1 :])
                 if record.notes.get("failed_requests"):
                     # The step is done and what follows can use the rest; the code says that a
                     # person should look.

@@ -175,7 +175,7 @@ def test_a_missing_library_is_named_with_what_to_type(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "langdetect", None)
-    ifeval._checkers.cache_clear()
+    ifeval.checkers.cache_clear()
     with pytest.raises(UserError, match=r"lm-evaluation-harness.*pip install.*lm-eval"):
         ifeval.followed(Seed("1", "ifeval", {"question": "x"}, constraints=(NO_COMMA,)), "text")
 

@@ -1,12 +1,19 @@
-"""Which model each arm is, and where the students are that a run trains."""
+"""Which model each arm is, where the students are that a run trains, and how an arm is asked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config import Config, ModelConfig
+from pipeline.config import Budget, Config, ModelConfig, Price
 from pipeline.config_evaluate import CONTROL, ONLY, SEED, Arm
-from pipeline.models import model_identity, student_model
+from pipeline.errors import Stopped
+from pipeline.ledger import Ledger
+from pipeline.models import model_identity, open_model, student_model
+from pipeline.models.ask import Spending, ask
+from pipeline.progress import Progress
+from pipeline.records import ErrorKind, Generation, Request
+from pipeline.stage1_generate.used import RUNS
 
 
 def arm_model(config: Config, arm: Arm) -> ModelConfig:
@@ -39,3 +46,51 @@ def identities(config: Config) -> dict[Arm, str]:
     """Of the arms that this run does not train; the others are folders with identities."""
     arms = [arm for arm in config.evaluate.all_arms if trained_folder(config, arm) is None]
     return {arm: model_identity(arm_model(config, arm)) for arm in arms}
+
+
+def ask_all(
+    config: Config, arm: Arm, chosen: ModelConfig, requests: Sequence[Request], spending: Spending
+) -> tuple[dict[str, Generation], int]:
+    """(answers by request id, how many were asked now), out of the ledger where it has them.
+
+    Raises `Stopped` where a row failed for now; one that failed for good is among the answers.
+    """
+    if arm != "teacher" and arm not in config.evaluate.models:  # a student has no budget
+        spending = Spending(Budget())
+    place = "teacher" if arm == "teacher" else "student"
+    if arm in config.evaluate.models:
+        place = f"evaluate.models.{arm}"
+    with Ledger(RUNS, model_identity(chosen)) as ledger:
+        progress = Progress(
+            f"testing {arm}", len(requests), seconds=config.execution.progress_seconds
+        )
+        try:
+            ask(
+                lambda: open_model(chosen, place),
+                iter(requests),
+                ledger,
+                progress,
+                spending,
+                price_of(config, arm),
+            )
+        finally:
+            progress.close()
+        found: dict[str, Generation] = {}
+        for request in requests:
+            row = ledger.get(request.id)
+            assert row is not None, request.id
+            if row.generation.error_kind is ErrorKind.TRANSIENT:
+                raise Stopped(
+                    f"{arm}: a request failed for now ({row.generation.error}); all other "
+                    "answers are stored. Run the same command again to ask what is missing"
+                )
+            found[request.id] = row.generation
+    return found, progress.rows
+
+
+def price_of(config: Config, arm: Arm) -> Price:
+    """A student costs no one anything by the token."""
+    if arm == "teacher":
+        return config.teacher_of(config.evaluate.teacher).price
+    other = config.evaluate.models.get(arm)
+    return other.price if other is not None else Price()

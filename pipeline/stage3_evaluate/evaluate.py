@@ -14,16 +14,20 @@ from typing import Any
 
 import msgspec
 
-from pipeline.config import Budget, Config, ModelConfig, Price
+from pipeline.config import Config, ModelConfig
 from pipeline.config_evaluate import Arm
-from pipeline.errors import Stopped, UserError
-from pipeline.ledger import Ledger
-from pipeline.models import model_identity, open_model
-from pipeline.models.ask import Spending, ask, cost_of
-from pipeline.progress import Progress
+from pipeline.errors import UserError
+from pipeline.models import model_identity
+from pipeline.models.ask import Spending, cost_of
 from pipeline.prompts import load_prompt
-from pipeline.records import Answer, ErrorKind, Finish, Seed, Usage, read_jsonl, write_jsonl
-from pipeline.stage1_generate.used import RUNS
+from pipeline.records import (
+    Answer,
+    Finish,
+    Seed,
+    Usage,
+    read_jsonl,
+    write_jsonl,
+)
 from pipeline.stage3_evaluate import (
     chain_of_thought,
     held_out_text,
@@ -31,7 +35,14 @@ from pipeline.stage3_evaluate import (
     instruction_following,
 )
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
-from pipeline.stage3_evaluate.arms import arm_model, identities, trained_folder
+from pipeline.stage3_evaluate.arms import (
+    arm_model,
+    ask_all,
+    identities,
+    price_of,
+    trained_folder,
+)
+from pipeline.stage3_evaluate.harness_scores import saved_suite
 from pipeline.stage3_evaluate.items import item_sources, load_items, named_sources
 from pipeline.stage3_evaluate.questions import Question
 from pipeline.stage3_evaluate.score import score
@@ -83,6 +94,7 @@ def _with_hashes(settings: dict[str, Any]) -> dict[str, Any]:
 
 def score_step(config: Config) -> Step:
     run = config.run_dir
+    suite = [run / "5_suite"] if config.evaluate.suite else []
     return Step(
         name="score",
         run=run,
@@ -93,6 +105,7 @@ def score_step(config: Config) -> Step:
         },
         inputs=[
             run / "5_answers",
+            *suite,
             *([run / held_out_text.FOLDER] if config.evaluate.held_out_text else []),
         ],
         outputs=[run / "6_scores.json"],
@@ -171,7 +184,7 @@ def run_arms(config: Config) -> StepResult:
             write_jsonl(partial / arm / f"{ability}.jsonl", rows)
         asked += new
         usage = Usage(usage.input + spent.input, usage.output + spent.output)
-        cost += cost_of(spent, _price(config, arm))
+        cost += cost_of(spent, price_of(config, arm))
     final = config.run_dir / "5_answers"
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
@@ -196,53 +209,18 @@ def ask_arm(
     model = model_identity(chosen)
     sample = 1 if arm == "before_again" else 0  # another sample is another request
     questions = [(q, q.request(model, sample)) for q in questions_of(config, arm)]
-    price = _price(config, arm)
-    if arm != "teacher" and arm not in config.evaluate.models:  # a student has no budget
-        spending = Spending(Budget())
-    with Ledger(RUNS, model) as ledger:
-        progress = Progress(
-            f"testing {arm}", len(questions), seconds=config.execution.progress_seconds
-        )
-        place = "teacher" if arm == "teacher" else "student"
-        if arm in config.evaluate.models:
-            place = f"evaluate.models.{arm}"
-        try:
-            ask(
-                lambda: open_model(chosen, place),
-                (r for _, r in questions),
-                ledger,
-                progress,
-                spending,
-                price,
-            )
-        finally:
-            progress.close()
-        new = progress.rows
-        answers, usage = [], Usage()
-        for question, request in questions:
-            row = ledger.get(request.id)
-            assert row is not None, request.id
-            if row.generation.finish is Finish.ERROR:
-                if row.generation.error_kind is ErrorKind.TRANSIENT:
-                    raise Stopped(
-                        f"{arm}: a request failed for now ({row.generation.error}); all other "
-                        "answers are stored. Run the same command again to ask what is missing"
-                    )
-                failed.append(f"{request.id} ({arm}, {question.item.id}): {row.generation.error}")
-                continue
-            read: Callable[..., Answer] = ABILITIES[question.ability].read
-            answers.append(read(question, row.generation, arm))
-            spent = row.generation.usage
-            usage = Usage(usage.input + spent.input, usage.output + spent.output)
+    found, new = ask_all(config, arm, chosen, [r for _, r in questions], spending)
+    answers, usage = [], Usage()
+    for question, request in questions:
+        generation = found[request.id]
+        if generation.finish is Finish.ERROR:
+            failed.append(f"{request.id} ({arm}, {question.item.id}): {generation.error}")
+            continue
+        read: Callable[..., Answer] = ABILITIES[question.ability].read
+        answers.append(read(question, generation, arm))
+        spent = generation.usage
+        usage = Usage(usage.input + spent.input, usage.output + spent.output)
     return answers, usage, new
-
-
-def _price(config: Config, arm: Arm) -> Price:
-    """A student costs no one anything by the token."""
-    if arm == "teacher":
-        return config.teacher_of(config.evaluate.teacher).price
-    other = config.evaluate.models.get(arm)
-    return other.price if other is not None else Price()
 
 
 def saved_answers(run: Path) -> dict[str, list[Answer]]:
@@ -265,6 +243,7 @@ def score_answers(config: Config) -> StepResult:
             margin=evaluate.margin,
         )
         scores = msgspec.structs.replace(scores, text=texts)
+    scores = msgspec.structs.replace(scores, scores=scores.scores + saved_suite(config.run_dir))
     path = config.run_dir / "6_scores.json"
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2))

@@ -124,7 +124,7 @@ def check_instructions(item: Seed) -> None:
 
     What lacks would be drawn at random by the checker, anew at every call.
     """
-    registry = _checkers().instructions_registry.INSTRUCTION_DICT
+    registry = checkers().instructions_registry.INSTRUCTION_DICT
     for one in item.constraints:
         if one.type not in registry:
             raise UserError(
@@ -141,15 +141,15 @@ def check_instructions(item: Seed) -> None:
 
 def followed(item: Seed, text: str) -> tuple[Followed, ...]:
     """Which constraints an answer keeps, by place in the item's list."""
-    checkers = _checkers()
-    given = checkers.InputExample(
+    module = checkers()
+    given = module.InputExample(
         key=item.id,
         instruction_id_list=[one.type for one in item.constraints],
         prompt=str(item.fields["question"]),
         kwargs=[one.params for one in item.constraints],
     )
-    strict = checkers.test_instruction_following_strict(given, text).follow_instruction_list
-    loose = checkers.test_instruction_following_loose(given, text).follow_instruction_list
+    strict = module.test_instruction_following_strict(given, text).follow_instruction_list
+    loose = module.test_instruction_following_loose(given, text).follow_instruction_list
     return tuple(
         Followed.STRICT if a else Followed.LOOSE if b else Followed.BROKEN
         for a, b in zip(strict, loose, strict=True)
@@ -157,7 +157,7 @@ def followed(item: Seed, text: str) -> tuple[Followed, ...]:
 
 
 @functools.cache
-def _checkers() -> Any:
+def checkers() -> Any:
     """lm-eval's module of IFEval checks, made repeatable and without network."""
     try:
         import langdetect
@@ -184,7 +184,7 @@ def _sentence_tables(nltk: Any, punkt: Any) -> Path:
 
     from pipeline.models.locate import UNPACKED, making
 
-    folder = UNPACKED.parent / "nltk_data"
+    folder = UNPACKED / "nltk_data"
     tables = folder / "tokenizers" / "punkt_tab" / "english"
     if tables.is_dir():
         return folder.resolve()

@@ -79,10 +79,5 @@ def _constraints_share(
     asked: Items = items_of(rows, lambda row: float(len(row.followed)))
     pairs = [(held[key], asked[key]) for key in asked]
     total, of = sum(a for a, _ in pairs), sum(b for _, b in pairs)
-    if total in (0.0, of) or len({b for _, b in pairs}) == 1:
-        # Equal weights, or all or nothing: the mean of the items' shares, which knows how wide
-        # an interval is without any spread.
-        interval = statistics.mean_interval([[a / b for a, b in pairs]], seed)
-    else:
-        interval = statistics.ratio_interval(pairs, seed)
+    interval = statistics.clustered_share(pairs, seed)
     return score_of(arm, "instruction_following", metric, total / of, round(of), interval)

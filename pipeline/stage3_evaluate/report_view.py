@@ -19,6 +19,7 @@ TITLES = {
     "in_context": "In-context learning",
     "chain_of_thought": "Chain of thought",
     "instruction_following": "Instruction following",
+    "lm-eval": "Tasks of lm-evaluation-harness",
 }
 METRICS = {
     "strict/unseen_types": "strict, constraint types never trained on",

@@ -112,6 +112,16 @@ def ratio_interval(
     return _bootstrap([pairs], _ratio, seed, level)
 
 
+def clustered_share(pairs: Sequence[tuple[float, float]], seed: int) -> Interval:
+    """Of sum(held) / sum(asked) over items, each of which decides all of its own."""
+    held, asked = sum(a for a, _ in pairs), sum(b for _, b in pairs)
+    if held in (0.0, asked) or len({b for _, b in pairs}) == 1:
+        # Equal weights, or all or nothing: the mean of the items' shares, which knows how wide
+        # an interval is without any spread.
+        return mean_interval([[a / b for a, b in pairs]], seed)
+    return ratio_interval(pairs, seed)
+
+
 def paired_test(before: Strata, after: Strata, seed: int) -> Paired:
     """Exact McNemar test where items are right or wrong, else a sign-flip permutation test.
 

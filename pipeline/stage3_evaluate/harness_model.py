@@ -1,0 +1,171 @@
+"""An arm as a model of lm-evaluation-harness: what it generates comes through the one door.
+
+Only to be imported where the extra `lm-eval` is installed (`harness.require`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from lm_eval.api.model import LM
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from pipeline.config import ModelConfig
+from pipeline.errors import UserError
+from pipeline.records import (
+    Finish,
+    Generation,
+    Message,
+    PromptRef,
+    Request,
+    Sampling,
+    request_id,
+)
+
+MAX_TOKENS = 256  # where a task does not say; the default of lm-eval's own models
+MOST_STOPS = 4  # that the API of OpenAI takes
+# The settings of a task that have a name in `Sampling`; `until` and the number of tokens differ.
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+Asked = Callable[[Sequence[Request]], Mapping[str, Generation]]
+
+
+class Reply(str):
+    """A text that remembers how it ended: lm-eval hands on nothing but text."""
+
+    finish: Finish
+
+    def __new__(cls, text: str, finish: Finish) -> Reply:
+        made = super().__new__(cls, text)
+        made.finish = finish
+        return made
+
+
+class Arm(LM):  # type: ignore[misc]
+    """One arm. A prompt travels through lm-eval as the JSON of its messages.
+
+    `asked` puts requests to the arm's model by way of the ledger. `again`: for the arm that is
+    asked everything a second time, so that its requests are others.
+    """
+
+    def __init__(self, chosen: ModelConfig, model: str, asked: Asked, *, again: bool) -> None:
+        super().__init__()
+        self._chosen = chosen
+        self._model = model
+        self._asked = asked
+        self._again = again
+        self._scorer: Any = None
+
+    @property
+    def tokenizer_name(self) -> str:
+        return self._model
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        if not add_generation_prompt:
+            raise UserError(
+                "lm-eval: a task begins the answer for the model (gen_prefix), which a chat model "
+                "cannot be asked for; leave that task out"
+            )
+        return msgspec.json.encode(chat_history).decode()
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """One text for each request, in their order; requests that are the same are samples."""
+        times: Counter[str] = Counter()
+        made = []
+        for instance in requests:
+            context, settings = instance.args
+            same = msgspec.json.encode([context, settings]).decode()
+            made.append(self._request(instance, times[same]))
+            times[same] += 1
+        answers = self._asked(made)
+        return [_cut(answers[one.id], one.sampling.stop) for one in made]
+
+    def loglikelihood(
+        self, requests: list[Any], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        found: list[tuple[float, bool]] = self._scores().loglikelihood(
+            [self._rendered(one) for one in requests]
+        )
+        return found
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        found: list[float] = self._scores().loglikelihood_rolling(requests)
+        return found
+
+    def _request(self, instance: Any, number: int) -> Request:
+        context, settings = instance.args
+        messages = msgspec.json.decode(context, type=tuple[Message, ...])
+        sampling = sampling_of(settings, str(instance.task_name), self._chosen.backend)
+        # The second asking of a task that takes several samples begins behind the first one's.
+        sample = number + (int(instance.repeats) if self._again else 0)
+        return Request(
+            id=request_id(self._model, messages, sampling, sample),
+            seed_id=f"{instance.task_name}/{instance.doc_id}",
+            recipe="evaluate/lm-eval",
+            prompt=PromptRef(f"lm-eval:{instance.task_name}", ""),
+            messages=messages,
+            sampling=sampling,
+            sample_index=sample,
+            model=self._model,
+        )
+
+    def _scores(self) -> Any:
+        """lm-eval's own model over the arm's checkpoint: it scores texts that are given."""
+        if self._scorer is None:
+            from lm_eval.models.huggingface import HFLM
+            from transformers import AutoTokenizer
+
+            from pipeline.models import local_checkpoint
+            from pipeline.models.weights import device_of, open_weights
+
+            checkpoint, serving = local_checkpoint(self._chosen), self._chosen.serving
+            options = {
+                "revision": checkpoint.revision,
+                "trust_remote_code": serving.trust_remote_code,
+            }
+            self._tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
+            weights = open_weights(checkpoint, device_of(serving), options)
+            self._scorer = HFLM(
+                pretrained=weights, tokenizer=self._tokenizer, batch_size=serving.batch_size
+            )
+        return self._scorer
+
+    def _rendered(self, instance: Any) -> Any:
+        from pipeline.models.open_turn import render_chat
+
+        context, continuation = instance.args
+        messages = msgspec.json.decode(context, type=tuple[Message, ...])
+        text = render_chat(self._tokenizer, messages).text
+        return dataclasses.replace(instance, arguments=(text, continuation))
+
+
+def sampling_of(settings: Mapping[str, Any], task: str, backend: str) -> Sampling:
+    """A task's generation_kwargs as our decoding; a setting without its like is a `UserError`."""
+    known: dict[str, Any] = dict(normalize_gen_kwargs(dict(settings), MAX_TOKENS))
+    sampled = known.pop("do_sample")
+    stops = tuple(str(stop) for stop in known.pop("until") if stop)
+    found: dict[str, Any] = {"max_tokens": known.pop("max_gen_toks"), "temperature": 0.0}
+    found |= {name: known.pop(name) for name in _SAMPLING if name in known}
+    if not sampled:
+        found = {"max_tokens": found["max_tokens"], "temperature": 0.0}
+    if known:
+        raise UserError(
+            f"lm-eval task {task}: its generation_kwargs have {', '.join(sorted(known))}, which is "
+            f"not known here; known: until, max_gen_toks, do_sample, {', '.join(_SAMPLING)}"
+        )
+    found["stop"] = stops[:MOST_STOPS] if backend == "openai" else stops
+    return msgspec.convert(found, Sampling)
+
+
+def _cut(answer: Generation, stops: Sequence[str]) -> Reply:
+    """The text up to the first stop. A row that failed for good is an empty answer."""
+    text = answer.text
+    for stop in stops:
+        text = text.split(stop)[0]
+    return Reply(text, answer.finish)
