@@ -36,13 +36,24 @@ def percent(value: float) -> str:
     return f"{'−' if round(100 * value) < 0 else ''}{abs(100 * value):.0f}%"
 
 
-def curve(title: str, places: Sequence[str], lines: Sequence[Line], x_name: str) -> Markup:
-    """A line an arm over evenly spaced places, with error bars."""
+def curve(
+    title: str,
+    places: Sequence[str],
+    lines: Sequence[Line],
+    x_name: str,
+    chance: float | None = None,
+) -> Markup:
+    """A line an arm over evenly spaced places, with error bars; a broken line at chance."""
     step = (WIDTH - LEFT - RIGHT) / max(1, len(places))
     body: list[Markup] = [_percent_grid()]
     for number, name in enumerate(places):
         body.append(_text(LEFT + step * (number + 0.5), HEIGHT - 18, name, "tick middle"))
     body.append(_text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 3, x_name, "axis middle"))
+    if chance:
+        y = _y(chance)
+        level = Markup('<line class="chance" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>')
+        body.append(level.format(LEFT, WIDTH - RIGHT, y, y))
+        body.append(_text(WIDTH - RIGHT, y + 11, f"chance {percent(chance)}", "tick end"))
     for number, line in enumerate(lines):
         # Arms stand a little apart, so that their error bars can be told from each other.
         shift = (number - (len(lines) - 1) / 2) * 7

@@ -22,6 +22,7 @@ from pipeline.stage3_evaluate import charts, report_view
 from pipeline.stage3_evaluate.report_changes import Matrix, matrix
 from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tables
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
+from pipeline.stage3_evaluate.report_in_context import CurveTable, curve_table, in_context_charts
 from pipeline.stage3_evaluate.report_markdown import markdown
 from pipeline.stage3_evaluate.report_samples import Samples, choose, safe
 from pipeline.stage3_evaluate.report_view import Card, Chart, Figure, Table
@@ -60,6 +61,7 @@ class Page(msgspec.Struct, frozen=True):
     notes: list[str]
     matrix: Matrix | None
     charts: list[Chart]
+    curves: CurveTable | None
     tables: list[Table]
     funnel: Funnel | None
     bars: list[Bar]
@@ -129,7 +131,8 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         cards=report_view.cards(run),
         notes=run.scores.notes if run.scores else [],
         matrix=matrix(run),
-        charts=report_view.score_charts(run),
+        charts=[*in_context_charts(run), *report_view.score_charts(run)],
+        curves=curve_table(run),
         tables=report_view.tables(run),
         funnel=run.funnel,
         bars=_bars(run.funnel) if run.funnel else [],

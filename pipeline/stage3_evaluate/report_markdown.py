@@ -25,6 +25,7 @@ def markdown(page: Page) -> str:
         *(["## What was trained, and what it cost the rest", _matrix(page)] if page.matrix else []),
         "## All arms",
         _numbers(page),
+        *(["## In-context learning by number of examples", _curves(page)] if page.curves else []),
         "## Training data",
         _funnel(page),
         "## Time and cost",
@@ -86,6 +87,21 @@ def _numbers(page: Page) -> str:
     return (
         _table(["ability", "metric", *page.arms, "items"], rows) + "\n\nIn brackets: 95% intervals."
     )
+
+
+def _curves(page: Page) -> str:
+    assert page.curves is not None
+    head = ["task", "labels", "arm", *(f"k={k}" for k in page.curves.ks), "chance"]
+    rows = [
+        [
+            *(row.task, row.labels, row.arm),
+            *(f"{c[0]} ({c[1]})" if c and c[1] else c[0] if c else "–" for c in row.cells),
+            row.chance,
+        ]
+        for row in page.curves.rows
+    ]
+    legend = page.curves.legend.replace("Small print:", "In brackets:")
+    return f"{_table(head, rows)}\n\n{legend}"
 
 
 def _funnel(page: Page) -> str:

@@ -34,6 +34,10 @@ METRICS = {
 }
 _WORDS = {
     "mean": "mean of tasks",
+    "gain_over_random": "gain of true labels over random ones, points",
+    "random": "random labels",
+    "flipped": "flipped labels",
+    "arbitrary": "arbitrary labels",
     "invalid": "invalid answers",
     "no_answer": "no answer found",
     "truncated": "cut off before an answer",
@@ -221,8 +225,10 @@ def tables(run: RunFiles) -> list[Table]:
 
 
 def _is_main(metric: str) -> bool:
-    return metric.startswith(("accuracy/mean/", "accuracy/direct", "accuracy/step", "strict/")) or (
-        metric in ("gain", "gain/mean", "loose/seen_types", "loose/unseen_types")
+    always = ("accuracy/mean/k=", "accuracy/direct", "accuracy/step", "strict/")
+    return metric.startswith(always) or (
+        metric in ("gain", "gain/mean", "gain_over_random/mean")
+        or metric in ("loose/seen_types", "loose/unseen_types")
         or metric in ("truncated/step_by_step", "tokens_per_correct/step_by_step")
     )
 
@@ -236,23 +242,10 @@ def _cell(score: Score) -> tuple[str, str]:
 
 
 def score_charts(run: RunFiles) -> list[Chart]:
-    """k-shot curves for each task, then bars for reasoning and for instructions."""
+    """Bars for reasoning and for instructions; report_in_context.py has the k-shot curves."""
     if run.scores is None:
         return []
     found: list[Chart] = []
-    shots: dict[str, set[int]] = {}
-    for score in run.scores.scores:
-        parts = score.metric.split("/")
-        if score.ability == "in_context" and parts[0] == "accuracy":
-            shots.setdefault(parts[1], set()).add(int(parts[2].removeprefix("k=")))
-    if len(shots) == 2:
-        shots.pop("mean")  # one task is its own mean
-    for task, ks in shots.items():
-        order = sorted(ks)
-        lines = _lines(run, "in_context", [f"accuracy/{task}/k={k}" for k in order])
-        name = "mean of tasks" if task == "mean" else task.replace("_", " ")
-        svg = charts.curve(f"accuracy by k, {name}", [str(k) for k in order], lines, "k examples")
-        found.append(Chart(f"In context: {name}", "accuracy by number of examples shown", svg))
     for ability, title, caption, groups in (
         (
             "chain_of_thought", "Chain of thought", "accuracy on the same problems",
