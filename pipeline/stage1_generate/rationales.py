@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pipeline.errors import UserError
 from pipeline.records import Extraction, Generation, Seed
-from pipeline.stage3_evaluate.answers import extract_label, extract_number
-from pipeline.stage3_evaluate.choices import extract_choice, options_of
+from pipeline.stage3_evaluate.answers import expected_of, read_answer
 
 _NUMBER = r"[$€£¥]?(?:\d++(?:\.\d++)?+|\.\d++)%?"
 # A unit may stand after a number: "5 pens/bag * 6 full bags = 30". All repeats are bounded: the
@@ -77,24 +75,9 @@ def parts(text: str) -> Rationale:
 
 
 def stated_answer(seed: Seed, generation: Generation) -> str | None:
-    """The answer by the evaluation's extractors: a label where the seed has `labels`, a letter
-    where it has `choices`, else a number."""
-    text, finish = generation.text, generation.finish
-    if labels := seed.fields.get("labels"):
-        found, value = extract_label(text, labels, finish)
-    elif "choices" in seed.fields:
-        found, value = extract_choice(text, choices_of(seed), finish)
-    else:
-        found, value = extract_number(text, finish)
+    """The answer by the evaluation's extractors, as the seed's kind of answer is read."""
+    found, value = read_answer(generation.text, expected_of(seed), generation.finish)
     return value if found is Extraction.VALUE else None
-
-
-def choices_of(seed: Seed) -> dict[str, str]:
-    """Letter -> text of a seed's `choices`."""
-    try:
-        return options_of(seed.fields.get("choices"))
-    except ValueError as error:
-        raise UserError(f"{seed.origin}: {error}") from None
 
 
 def answer_sentence(value: str, like: str) -> str:

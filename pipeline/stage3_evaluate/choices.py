@@ -1,4 +1,4 @@
-"""Which option of a multiple-choice question an answer names; read as `labels.py` reads labels."""
+"""Which option of a multiple-choice question an answer names, by its letter or by its text."""
 
 from __future__ import annotations
 
@@ -9,19 +9,37 @@ from string import ascii_uppercase
 from typing import Any
 
 from pipeline.records import Extraction, Finish
+from pipeline.stage3_evaluate.named import extract_named, named_at
+from pipeline.stage3_evaluate.statements import (
+    CUT,
+    NOTHING,
+    cleaned,
+    statements,
+    taken_back,
+    without_half,
+)
 
-_STATED = re.compile(
-    r"(?:\b(?:answers?|choice|option)\b[^.\n:]{0,40}?(?:\b(?:is|are)\b\s*[:=]?|[:=]|->|→)"
-    r"|答案\s*(?:应该?)?[是为选:：]*|应?选[择项]?\s*[:：]?|####|\\boxed\s*(?=\{))"
-    r"[\s*_\"'“(（\[{]*(?:(?:option|choice)\s+)?[(（]?",
+_MARKS = re.compile(
+    r"\b(?:(?:correct|right|best|final|my)\s+)?(?:choice|option)\s+(?:(?:is|are)\b\s*[:=]?|[:=]|->)"
+    r"|\b(?:choose|pick|select|go with|chose)\s"
+    r"|\b(?:it|this|that)(?:'s|’s| is)\s+(?=[(（\[]\w[)）\]])"
+    r"|(?:^|[.!?\n]\s*)(?:so|therefore|thus|hence)\b[\s,:]*(?:it(?:'s| is)\s)?(?=\(?[A-Z0-9]\b)"
+    r"|(?<![不别])应?选[择项]?\s*:?",
     re.IGNORECASE,
 )
+_OPENS = r"[\s*_\"'“(（\[{]*(?:(?:option|choice)\s+)?[(（]?"
 _ENDS = r"(?=$|[\s.,;:!?)）\]}*_\"'”。，：])"
-_LETTER = re.compile(rf"([A-Z0-9]){_ENDS}|([a-z])(?=[)）])")
-_ARTICLE = re.compile(r"A\s+(?!because\b|since\b|as\b|and\b|is\b)[a-z]")  # "the answer is A prime"
+_LETTER = re.compile(rf"{_OPENS}(?:([A-Z0-9]){_ENDS}|([a-z])(?=[)）]))")
+_ARTICLE = re.compile(
+    r"A\s+(?!because\b|since\b|as\b|and\b|or\b|is\b)[a-z]"
+)  # "the answer is A prime"
 _MARKED = re.compile(r"^[\s*_(（\[]*([A-Za-z0-9])(?:[\s*_]*[)）\].:：,-]|[\s*_]*$)")
-_TAKEN_BACK = re.compile(
-    r"(?:^|[.!?。\n]\s*)(?:wait|actually|correction|不对|更正)\b", re.IGNORECASE
+_HEDGE = re.compile(r"[)）\]\s]*(?:,\s*)?(?:or|and|/|&|或者?|和)\s*(?:option\s*)?[(（]?[A-Z0-9]\b")
+# "(B) is the correct answer", "Option B is right"
+_CORRECT = re.compile(
+    r"(?:^|[.!?,:;\n]\s*|\b[Oo]ption\s+)[(（]?([A-Z0-9])[)）]?\s+(?:is|would be|must be)\s+"
+    r"(?:clearly\s+|therefore\s+)?(?:the\s+)?(?:correct|right|best|only|answer|true)\b",
+    re.MULTILINE,
 )
 
 
@@ -57,42 +75,80 @@ def extract_choice(
 ) -> tuple[Extraction, str | None]:
     """The letter an answer gives.
 
-    The last explicit statement ("The answer is (B)", "Answer: B", \\boxed{B}), unless the text
-    takes it back afterwards; else a first or last line that is a letter, "B) ..." or an option's
-    text; else the one option whose text is the whole answer. A cut text counts by the first alone.
+    The last explicit statement ("The answer is (B)", "Option B is correct", \\boxed{B}), unless the
+    text takes it back afterwards; else a first or last line that is a letter, "B) ..." or an
+    option's text; else what `named.py` finds of the options' texts. Two options are none. A cut
+    text counts by a statement, or by a first line that begins with a marked letter.
     """
+    if finish is Finish.ERROR:
+        return NOTHING
+    cut = finish is Finish.LENGTH
+    clean = cleaned(text, cut=cut)
+    halved = cut and text[-1:].isalnum() and clean[-2:-1] not in ("(", "（")
+    whole = without_half(clean) if halved else clean
     letters = {letter.upper(): letter for letter in options}
-    stated = [found for found in _STATED.finditer(text) if _after(text, found, letters, options)]
-    if stated:
-        if _TAKEN_BACK.search(text, stated[-1].end()):
-            return Extraction.NO_ANSWER, None
-        return Extraction.VALUE, _after(text, stated[-1], letters, options)
-    if finish is Finish.LENGTH:
-        return Extraction.TRUNCATED, None
-    lines = [line for line in text.splitlines() if line.strip()]
-    for line in (lines[0], lines[-1]) if lines else ():
+    stated, hedged = _stated(whole, letters, options)
+    if hedged:
+        return CUT if cut and stated is None else NOTHING
+    if stated is not None:
+        return Extraction.VALUE, stated
+    lines = [line for line in whole.splitlines() if line.strip()]
+    for line in (lines[:1] if cut else [lines[0], lines[-1]]) if lines else ():
         marked = _MARKED.match(line)
         if marked and marked.group(1).upper() in letters:
-            return Extraction.VALUE, letters[marked.group(1).upper()]
-        same = [letter for letter, option in options.items() if plain(option) == plain(line)]
-        if len(same) == 1:
-            return Extraction.VALUE, same[0]
-    return Extraction.NO_ANSWER, None
+            more = len(whole.strip()) > marked.end()
+            if not cut or (more and marked.group()[-1:] in ")）.]:"):
+                return Extraction.VALUE, letters[marked.group(1).upper()]
+    same = {letter: (option,) for letter, option in options.items() if len(plain(option)) > 1}
+    if len({plain(option) for option in options.values()}) < len(options) or not same:
+        return CUT if cut else NOTHING
+    return extract_named(text, same, finish)
 
 
-def _after(
-    text: str, marker: re.Match[str], letters: Mapping[str, str], options: Mapping[str, str]
-) -> str | None:
-    """The option that stands right behind a marker."""
-    rest = text[marker.end() : marker.end() + 400]
-    found = _LETTER.match(rest)
-    if found and found.group().upper() in letters and not _ARTICLE.match(rest):
-        return letters[found.group().upper()]
+def _stated(
+    clean: str, letters: Mapping[str, str], options: Mapping[str, str]
+) -> tuple[str | None, bool]:
+    """The letter that is stated last, and whether two were stated at once."""
+    found: list[tuple[int, str | None]] = []
+    for statement in statements(clean, _MARKS):
+        rest = re.sub(r"^\W*not\b[^.\n]{0,60}?\b(?:but|it is|it's)\b", "", statement.rest)
+        letter = _LETTER.match(rest)
+        name = (letter[1] or letter[2]).upper() if letter else ""
+        if re.match(r"\W*(?:either|both)\b", rest, re.IGNORECASE):
+            found.append((statement.start, None))
+        elif (
+            letter
+            and name in letters
+            and not _ARTICLE.match(rest[letter.start(letter.lastindex or 0) :])
+        ):
+            hedged = _HEDGE.match(rest, letter.end())
+            found.append((statement.start, None if hedged else letters[name]))
+        elif named := _option_at(rest, options):
+            found.append((statement.start, named))
+    for match in _CORRECT.finditer(clean):
+        if match[1] in letters:
+            found.append((match.start(1), letters[match[1]]))
+    found.sort(key=lambda one: one[0])
+    if not found:
+        return None, False
+    start, last = found[-1]
+    revised = taken_back(clean, start)
+    if revised is not None:
+        said, _ = _stated(clean[revised:], letters, options)
+        return said, said is None
+    return last, last is None
+
+
+def _option_at(rest: str, options: Mapping[str, str]) -> str | None:
+    """The option whose text stands there: all of the line, or its beginning."""
     said = plain(re.split(r"[\n}]", rest)[0])
     for letter, option in options.items():
         if said == plain(option):
             return letter
-    return None
+    texts = [option for option in options.values() if len(plain(option)) > 1]
+    if len(set(map(plain, texts))) < len(options):
+        return None
+    return named_at(rest, {letter: (option,) for letter, option in options.items()})
 
 
 def plain(text: str) -> str:

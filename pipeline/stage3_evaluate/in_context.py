@@ -126,10 +126,10 @@ def _own_shots(item: Seed, task: InContextItems, most: int) -> list[Shot]:
         raise UserError(
             f"{place} has {len(shots or [])} shots, and evaluate.in_context.shots asks for {most}"
         )
-    lists = item.fields.get("answer_form") == "list"
+    lists = item.fields.get("answer_kind") == "list"
     if not lists and not item.fields.get("labels"):
         raise UserError(
-            f"{place} ({item.origin}) has no labels, and no `answer_form: list`; an episode of "
+            f"{place} ({item.origin}) has no labels, and no `answer_kind: list`; an episode of "
             "your own needs {text, answer, labels: [...], shots: [{text, label}]}"
         )
     if lists and task.labels != ["natural"]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pipeline.records import Extraction, Finish
-from pipeline.stage3_evaluate import numerals
+from pipeline.stage3_evaluate.markup import strip_markup
 
 _LABEL_PREFIX = re.compile(
     r"^\W*(?:(?:the|my|final|correct)\s+)*(?:label|answer|category|class|output|sentiment|topic"
@@ -30,7 +30,7 @@ def extract_label(
         raise ValueError("extract_label needs at least one label")
     if finish is Finish.ERROR:
         return Extraction.NO_ANSWER, None
-    clean = numerals.strip_markup(text, cut=finish is Finish.LENGTH).strip()
+    clean = strip_markup(text, cut=finish is Finish.LENGTH).strip()
     folded = {label.casefold(): label for label in labels}
     line = clean.splitlines()[0] if clean else ""
     body = _LABEL_PREFIX.sub("", line, count=1)

@@ -17,7 +17,7 @@ import re
 from typing import NamedTuple
 
 from pipeline.records import Extraction, Finish
-from pipeline.stage3_evaluate import numerals
+from pipeline.stage3_evaluate.markup import strip_markup
 
 _NUMBER = r"-?\d{1,18}(?:\.0)?"
 _SEPARATOR = r"(?:\s*[,;、]\s*(?:and\s+)?|\s+(?:and\s+)?)"
@@ -48,7 +48,7 @@ def extract_list(text: str, finish: Finish) -> tuple[Extraction, str | None]:
     if finish is Finish.ERROR:
         return Extraction.NO_ANSWER, None
     cut = finish is Finish.LENGTH
-    clean = numerals.strip_markup(text, cut=cut).strip()
+    clean = strip_markup(text, cut=cut).strip()
     stated: str | None = None
     alone: str | None = None
     seen: list[str] = []

@@ -16,12 +16,13 @@ import numpy as np
 
 from pipeline.records import Extraction, Finish, Verdict
 from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
-from pipeline.stage1_generate.rationales import choices_of, equations, words
-from pipeline.stage3_evaluate import numerals
-from pipeline.stage3_evaluate.answers import extract_label, extract_number
-from pipeline.stage3_evaluate.choices import extract_choice
+from pipeline.stage1_generate.rationales import equations, words
+from pipeline.stage3_evaluate.answers import AnswerKind, expected_of, read_answer, spelled
 
-Kind = Literal["auto", "number", "label", "choice", "exact", "json"]
+Kind = Literal[
+    "auto", "number", "label", "choice", "option", "yes_no", "true_false", "letters", "words",
+    "text", "exact", "json",
+]  # fmt: skip
 
 
 def vote(min_agreement: float = 0.6, min_votes: int = 2, kind: Kind = "auto") -> Filter:
@@ -32,8 +33,9 @@ def vote(min_agreement: float = 0.6, min_votes: int = 2, kind: Kind = "auto") ->
     counts there and has no vote. Dropped: other answers, a seed whose agreement is below
     `min_agreement` or whose majority has fewer than `min_votes`, and a tie. `kind` says how answers
     are compared: by their number, by the label of the seed's `labels`, by the letter of its
-    `choices`, as JSON, or exactly (but for case and spacing); `auto` goes by what the seed has:
-    labels, a schema or entity types (JSON), choices, else a number.
+    `choices` or as another kind that evaluation reads, as JSON, or exactly (but for case and
+    spacing); `auto` goes by what the seed has: `answer_kind`, labels, a schema or entity types
+    (JSON), choices, else a number.
     """
     if not 0 < min_agreement <= 1:
         raise ValueError(f"min_agreement is a share above 0 and up to 1; seen {min_agreement}")
@@ -142,16 +144,14 @@ def _count(ended: array[int], seeds: array[int], values: array[int]) -> _Count:
 def comparable(row: Candidate, kind: Kind = "auto") -> str | None:
     """What an answer says, spelled so that two answers which say the same are equal."""
     text, finish = row.generation.text, row.generation.finish
-    labels = row.seed.fields.get("labels")
-    if kind == "auto":
-        fields = row.seed.fields
-        structured = (
-            row.request.schema is not None
-            or "entity_types" in fields
-            or isinstance(fields.get("schema"), dict)
-        )
-        other: Kind = "choice" if "choices" in row.seed.fields else "number"
-        kind = "label" if labels else "json" if structured else other
+    fields = row.seed.fields
+    structured = (
+        row.request.schema is not None
+        or "entity_types" in fields
+        or isinstance(fields.get("schema"), dict)
+    )
+    if kind == "auto" and structured and not {"answer_kind", "labels"} & fields.keys():
+        kind = "json"
     if kind == "exact":
         folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
         return _short(folded) if folded else None
@@ -161,17 +161,10 @@ def comparable(row: Candidate, kind: Kind = "auto") -> str | None:
         except msgspec.DecodeError:
             return None
         return _short(msgspec.json.encode(value, order="sorted").decode())
-    if kind == "label":
-        found, said = extract_label(text, labels, finish) if labels else (None, None)
-        return said if found is Extraction.VALUE else None
-    if kind == "choice":
-        found, said = extract_choice(text, choices_of(row.seed), finish)
-        return said if found is Extraction.VALUE else None
-    found, said = extract_number(text, finish)
-    if found is not Extraction.VALUE or said is None:
-        return None
-    number = numerals.parse(said)
-    return said if number is None else str(number)
+    named = None if kind == "auto" else AnswerKind(kind)
+    expected = expected_of(row.seed, named, look_at_reference=False)
+    found, said = read_answer(text, expected, finish)
+    return spelled(said, expected) if found is Extraction.VALUE and said is not None else None
 
 
 def diverse_rationales(at_most: int = 4, similarity: float = 0.8) -> Filter:

@@ -9,12 +9,17 @@ import msgspec
 
 from pipeline.constraints import Outcome
 from pipeline.constraints import check as check_constraint
+from pipeline.errors import UserError
 from pipeline.records import Extraction, Finish, Verdict, digest
 from pipeline.stage1_generate.curate import Candidate, Filter, drop, keep
 from pipeline.stage1_generate.curate.math_answers import MathOutcome, MathVerifier
-from pipeline.stage3_evaluate.answers import extract_label, extract_number, numbers_equal
-from pipeline.stage3_evaluate.choices import extract_choice, options_of, plain, right_choice
-from pipeline.stage3_evaluate.lists import extract_list, same_list
+from pipeline.stage3_evaluate.answers import (
+    AnswerKind,
+    expected_of,
+    is_right,
+    read_answer,
+)
+from pipeline.stage3_evaluate.choices import plain, right_choice
 
 _PREFIX = re.compile(
     r"^\W*(?:(?:the|my|final|correct|so|therefore),?\s+)*(?:answer|答案)\s*(?:is\b|[:：=是为]|->)*\s*",
@@ -22,7 +27,11 @@ _PREFIX = re.compile(
 )
 
 
-Kind = Literal["auto", "number", "label", "list", "choice", "exact", "math"]
+Kind = Literal[
+    "auto", "number", "label", "choice", "option", "yes_no", "true_false", "list", "letters",
+    "words",
+    "text", "exact", "math",
+]  # fmt: skip
 
 
 def answer(
@@ -30,11 +39,12 @@ def answer(
 ) -> Filter:
     """Keep answers that come to the seed's reference.
 
-    number, label, list: by the extractor that evaluation uses; `auto` is a label where the seed has
-    `labels`, a list where its `answer_form` is list, a choice where it has `choices`, else a
-    number. exact: the whole answer, or its last
-    line after "Answer:", but for case, spaces and marks around it. math: by math-verify, in a
-    process of its own with `seconds` of CPU time (2) and `memory_mb` (1024) for each answer.
+    number, label, list, choice, option, yes_no, true_false, letters, words, text: by the extractor
+    that evaluation uses (docs/evaluating.md); `auto` is the seed's `answer_kind`, a label where it
+    has `labels`, a choice where it has `choices`, else what its reference looks like. exact: the
+    whole answer, or its last line after "Answer:", but for case, spaces and marks around it. math:
+    by math-verify, in a process of its own with `seconds` of CPU time (2) and `memory_mb` (1024)
+    for each answer.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"kind is one of {', '.join(get_args(Kind))}; seen {kind!r}")
@@ -48,60 +58,32 @@ def answer(
     def check(row: Candidate) -> Verdict:
         if row.seed.reference is None:
             return drop("answer", "the seed has no reference answer")
-        read = kind
-        if kind == "auto":
-            fields = row.seed.fields
-            read = "label" if "labels" in fields else "choice" if "choices" in fields else "number"
-            read = "list" if fields.get("answer_form") == "list" else read
-        match read:
+        match kind:
             case "math":
                 return _mathematics(row, verifier)
-            case "choice":
-                return _choice(row)
-            case "list":
-                return _list(row)
             case "exact":
                 return _right_or_wrong(plain(row.seed.reference) in _readings(row.generation.text))
-            case _:
-                return _value(row, read == "label")
+            case "auto":
+                return _value(row, None)
+            case named:
+                return _value(row, AnswerKind(named))
 
     return check
 
 
-def _value(row: Candidate, use_label: bool) -> Verdict:
-    text, finish, reference = row.generation.text, row.generation.finish, row.seed.reference
+def _value(row: Candidate, kind: AnswerKind | None) -> Verdict:
+    reference = row.seed.reference
     assert reference is not None
-    if use_label:
-        labels = row.seed.fields.get("labels")
-        if not labels:
-            return drop("answer", "the seed has no labels")
-        found, value = extract_label(text, labels, finish)
-    else:
-        found, value = extract_number(text, finish)
-    if found is not Extraction.VALUE or value is None:
-        return drop("answer", found.value.replace("_", " "))
-    return _right_or_wrong(value == reference if use_label else numbers_equal(value, reference))
-
-
-def _list(row: Candidate) -> Verdict:
-    found, value = extract_list(row.generation.text, row.generation.finish)
-    if found is not Extraction.VALUE or value is None:
-        return drop("answer", found.value.replace("_", " "))
-    return _right_or_wrong(same_list(value, row.seed.reference or ""))
-
-
-def _choice(row: Candidate) -> Verdict:
     try:
-        options = options_of(row.seed.fields.get("choices"))
-    except ValueError as error:
-        return drop("answer", f"the seed has no choices: {error}")
-    right = right_choice(row.seed.reference or "", options)
-    if right is None:
+        expected = expected_of(row.seed, kind)
+    except UserError as error:
+        return drop("answer", str(error).removeprefix(f"{row.seed.origin}: "))
+    if expected.kind is AnswerKind.CHOICE and right_choice(reference, expected.options) is None:
         return drop("answer", "the reference is none of the seed's choices")
-    found, letter = extract_choice(row.generation.text, options, row.generation.finish)
-    if found is not Extraction.VALUE:
+    found, value = read_answer(row.generation.text, expected, row.generation.finish)
+    if found is not Extraction.VALUE or value is None:
         return drop("answer", found.value.replace("_", " "))
-    return _right_or_wrong(letter == right)
+    return _right_or_wrong(is_right(value, reference, expected))
 
 
 def _readings(text: str) -> set[str]:

@@ -42,7 +42,7 @@ def list_functions(
     One shot leaves several answers, all shots together just one: every rule of one or two steps, of
     both splits, that fits all shots makes the same of the query, which is never what stands there
     already. The families of rules take turns; train and eval share none. Rows {id, text, answer,
-    answer_form: list, shots: [{text, label}], rule, answers_left: [after 1 shot, after 2, ...]}.
+    answer_kind: list, shots: [{text, label}], rule, answers_left: [after 1 shot, after 2, ...]}.
     """
     side = choice("split", split, ("train", "eval"))
     lengths = wholes("steps", steps, 1, 2)
@@ -100,7 +100,7 @@ def _episode(
     return {
         "text": _written(query.given),
         "answer": _written(query.result),
-        "answer_form": "list",
+        "answer_kind": "list",
         "shots": [{"text": _written(p.given), "label": _written(p.result)} for p in shots],
         "rule": rule.name,
         "answers_left": left,

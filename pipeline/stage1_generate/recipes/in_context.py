@@ -112,7 +112,7 @@ def example(
         shown = [shot | {"label": label} for shot, label in zip(shown, dealt, strict=True)]
     fields["shots"] = [shot | {"label": names.get(shot["label"], shot["label"])} for shot in shown]
     text = generation.text.strip()
-    if fields.get("answer_form") == "list":
+    if fields.get("answer_kind") == "list":
         found, value = extract_list(generation.text, generation.finish)
     else:
         fields["labels"] = sorted(names.get(label, label) for label in fields["labels"])
