@@ -98,11 +98,25 @@ def _parser() -> argparse.ArgumentParser:
                 "--only", metavar="TASK",
                 help="train on the rows of one task, as 4_only/TASK: what does it cost the others?",
             )  # fmt: skip
+        if name == "generate":
+            step.add_argument(
+                "--shard", metavar="I/N",
+                help="ask only this part of the requests, as 3/16, and store the answers "
+                "(docs/shards.md)",
+            )  # fmt: skip
+        if name in ("generate", "evaluate"):
+            step.add_argument(
+                "--gather", action="store_true",
+                help="ask nothing: take what shards or arms have asked, refuse if it is not all",
+            )  # fmt: skip
         if name == "evaluate":
             step.add_argument(
                 "--suite", metavar="lm-eval:TASK,TASK",
                 help="also ask all arms these tasks of lm-evaluation-harness (docs/evaluating.md)",
             )  # fmt: skip
+            step.add_argument(
+                "--arm", metavar="NAME", help="ask only this arm's questions, and store the answers"
+            )
             step.add_argument(
                 "--rescore", action="store_true",
                 help="score the saved answers again; asks no model (the same as --redo score)",
@@ -199,6 +213,16 @@ def _steps(arguments: argparse.Namespace) -> int:
 
     if getattr(arguments, "check", False):
         return flow.check_training(arguments.config, arguments.overrides)
+    gather = getattr(arguments, "gather", False)
+    shard, arm = getattr(arguments, "shard", None), getattr(arguments, "arm", None)
+    if shard is not None or arm is not None:
+        if arguments.redo or gather:
+            raise UserError("--shard and --arm go with neither --redo nor --gather")
+        from pipeline.launch import part
+
+        if arm is not None:
+            return part.run_arm(arguments.config, arguments.overrides, arm)
+        return part.run_shard(arguments.config, arguments.overrides, arguments.shard)
     overrides = list(arguments.overrides)
     if suite := getattr(arguments, "suite", None):
         from pipeline.stage3_evaluate.harness import tasks_of
@@ -213,6 +237,7 @@ def _steps(arguments: argparse.Namespace) -> int:
         seed=getattr(arguments, "seed", None),
         only=getattr(arguments, "only", None),
         until=getattr(arguments, "until", None),
+        gather=gather,
     )
 
 

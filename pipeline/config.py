@@ -92,6 +92,8 @@ class Budget(Strict):
 class Execution(Strict):
     on: Literal["local", "print"] = "local"
     shards: int = Field(1, ge=1)
+    # After a stop signal a shard waits so long for answers in flight, then ends where it stands.
+    grace_seconds: float = Field(1.5, ge=0)
     progress_seconds: float = Field(10.0, gt=0)  # between plain progress lines in a log
     probe_every: int | None = Field(1000, ge=1)  # rows between probes of a hosted teacher
 

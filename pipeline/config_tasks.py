@@ -155,7 +155,9 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _samples_or_accept(self) -> Task:
-        if self.accept is not None and "samples" in self.model_fields_set:
+        # A config that was saved has every default in it.
+        default = type(self).model_fields["samples"].default
+        if self.accept is not None and self.samples != default:
             raise ValueError("give either `samples` or `accept`, whose at_most bounds the samples")
         if self.teacher is not None and self.teachers is not None:
             raise ValueError("give either `teacher` (one) or `teachers` (a pool)")

@@ -34,14 +34,21 @@ class Stopped(Exception):
     """Ended early and resumable (signal, budget, full disk): exit code 75."""
 
 
+class Paused(Stopped):
+    """Ended early until a person has looked (budget, filters, full disk): exit code 75 as well.
+
+    A scheduler must not start it again by itself.
+    """
+
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 DISK_ERRORS = (*FULL_DISK, errno.EIO, errno.EROFS)
 
 
-def disk_failure(error: OSError, place: object) -> Stopped | RunFatal:
+def disk_failure(error: OSError, place: object) -> Paused | RunFatal:
     """How a failed read or write of the run's own files ends the command."""
     if error.errno in FULL_DISK:
-        return Stopped(
+        return Paused(
             f"the disk of {place} is full; what fitted is stored. Make room and run the same "
             "command again"
         )

@@ -8,8 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pipeline import stopping
 from pipeline.commands import printable
@@ -17,6 +20,8 @@ from pipeline.config import Config, api_key, load_config, save_config, task_arm
 from pipeline.config_evaluate import CONTROL, ONLY, SEED
 from pipeline.config_train import MAIN, Variant
 from pipeline.errors import DONE, FAILED, NAMED, UserError
+from pipeline.launch.beating import beating
+from pipeline.launch.units import Unit
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
 
 if TYPE_CHECKING:
@@ -118,15 +123,19 @@ def run_command(
     seed: int | None = None,
     only: str | None = None,
     until: str | None = None,
+    gather: bool = False,
 ) -> int:
     """Do the steps of one command that are missing, up to `until`.
 
-    `control`, `seed` or `only`: train that one, not the student.
+    `control`, `seed` or `only`: train that one, not the student. `gather`: ask no model, take what
+    shards have asked.
     """
     stopping.install()
     config = checked_config(path, overrides)
     steps = all_steps(config)
     mine = steps_of(steps, command, until)
+    if gather:
+        mine = [_gathering(config, step) for step in mine]
     variant = _variant(config, control, seed, only)
     if variant != MAIN:
         steps = _training_of(config, variant)
@@ -145,7 +154,7 @@ def run_command(
 
         harness.check_suite(config)  # before anything is asked
     code = DONE
-    with alone(config.run_dir):
+    with alone(config.run_dir), beating(config.run_dir, Unit(command), ""):
         if redo is not None:
             if variant == MAIN:
                 redo_from(config, steps, redo)
@@ -182,6 +191,15 @@ def _follow(steps: Sequence[Step], redo: bool) -> int:
         if redo or state(step) is State.TO_DO:
             step.work()
     return DONE
+
+
+def _gathering(config: Config, step: Step) -> Step:
+    """The step without asking: what is missing is a mistake of whoever says it is all there."""
+    from pipeline.stage1_generate.generate import generate
+    from pipeline.stage3_evaluate.evaluate import run_arms
+
+    work = {"generate": generate, "evaluate": run_arms}.get(step.name)
+    return msgspec.structs.replace(step, work=partial(work, config, gather=True)) if work else step
 
 
 def _name_failed(record: StepRecord) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -30,6 +31,8 @@ from pipeline.records import Finish, Generation, Request, digest, sync_folder
 
 GROUP_ROWS = 64
 GROUP_SECONDS = 0.05
+LOOKS = 3  # at a bad line, before it is called damage
+LOOK_SECONDS = 0.2
 SEGMENT_BYTES = 256 * 2**20  # a larger one is ended: a start after a kill scans the last one only
 
 _HEAD = len(b'{"k":"')
@@ -138,12 +141,18 @@ class Ledger:
         self._index.drop_replaced()
 
     def _load(self, number: int, path: Path) -> None:
-        def rows(start: int) -> Iterator[tuple[int, str, str]]:
+        def rows(start: int, looks: int = 1) -> Iterator[tuple[int, str, str]]:
             for item in scan(path, start):
                 if not isinstance(item, Damage):
                     yield item[0], *line_key(item[1])
                 elif item.reason == "torn":
                     self.torn += 1
+                elif looks < LOOKS and _has_a_hole(item):
+                    # On a shared filesystem the parts of what another machine writes just now may
+                    # arrive in any order; opened again a little later the file is whole.
+                    time.sleep(LOOK_SECONDS)
+                    yield from rows(item.offset, looks + 1)
+                    return
                 else:
                     raise UserError(
                         f"{path}: damaged at byte {item.offset} ({item.reason}); type "
@@ -325,6 +334,13 @@ class Ledger:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _has_a_hole(bad: Damage) -> bool:
+    """Are there zeros in a bad line, where something is still to come? A written line has none."""
+    with bad.path.open("rb") as file:
+        file.seek(bad.offset)
+        return b"\0" in file.readline()
 
 
 def _make_folder(folder: Path) -> None:

@@ -31,6 +31,7 @@ class Progress:
         self.output_tokens = 0
         self.outcomes: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()  # by the first words of what was said
+        self.last_error = ""
         self._acceptance = (0, 0)
         self._passed_over = 0
         self._price = price or Price()
@@ -50,6 +51,7 @@ class Progress:
         self.outcomes[generation.finish.value] += 1
         if generation.finish is Finish.ERROR:
             self.errors[(generation.error or "unknown").split(":")[0][:40]] += 1
+            self.last_error = (generation.error or "unknown")[:300]
         if self._bar is not None:
             self._bar.update()
             self._bar.set_postfix_str(self._details(), refresh=False)
@@ -80,16 +82,19 @@ class Progress:
         elif self.rows or self.known:
             self._line()
 
+    @property
+    def usd(self) -> float:
+        """Of the rows that arrived now."""
+        price = self._price
+        return (self.input_tokens * price.input + self.output_tokens * price.output) / 1e6
+
     def _details(self) -> str:
         elapsed = max(time.monotonic() - self._begin, 1e-9)
         cut = self.outcomes[Finish.LENGTH.value]
         passed, seen = self._acceptance
         tokens = self.input_tokens + self.output_tokens
-        usd = (
-            self.input_tokens * self._price.input + self.output_tokens * self._price.output
-        ) / 1e6
         parts = [f"{self.output_tokens / elapsed:.0f} tokens/s", f"{tokens:,} tokens"]
-        parts += [f"{usd:.4f} USD"] if usd else []
+        parts += [f"{self.usd:.4f} USD"] if self.usd else []
         parts += [f"{passed / seen:.0%} accepted"] if seen else []
         parts += [f"{cut} cut off"] if cut else []
         parts += [f"{n} x {kind}" for kind, n in self.errors.most_common(3)] or ["0 errors"]

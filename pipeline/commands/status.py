@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.commands import printable, run_config, run_folder
+from pipeline.commands.status_parts import print_parts
 from pipeline.config import Config, Task
 from pipeline.errors import DONE
 from pipeline.flow import COMMANDS, beside_student, left_out, summary
@@ -36,6 +37,7 @@ def status(name: str) -> int:
                 print(f"  {summary(record)}, {record.finished_at}")
             elif step not in absent:
                 print(f"  {step}: to do (`distill {command} {run / 'config.yaml'}`)")
+    print_parts(config, run)
     if (run / "0_seeds.jsonl").is_file():
         _answers(config, run)
     if (run / "7_report.html").is_file():

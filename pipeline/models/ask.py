@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline import stopping
 from pipeline.config import Budget, Price
-from pipeline.errors import Stopped
+from pipeline.errors import Paused, Stopped
 from pipeline.ledger import Ledger
 from pipeline.models import Model
 from pipeline.models.deaths import MOST_DEATHS, Begun
@@ -101,7 +101,7 @@ def ask(
     ledger.flush()
     stopping.raise_if_requested()
     if halt := asking.halt():
-        raise Stopped(halt)
+        raise Paused(halt)
 
 
 class _Asking:
@@ -216,6 +216,6 @@ def _set_aside(request_id: str) -> Generation:
         "",
         Finish.ERROR,
         error=f"set aside: its process died {MOST_DEATHS} times while it was worked on, the last "
-        "time on it alone. To try it once more, delete deaths.json beside the ledger's segments",
+        "time on it alone. To try it once more, delete deaths*.json beside the ledger's segments",
         error_kind=ErrorKind.FINAL,
     )

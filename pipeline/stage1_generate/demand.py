@@ -109,6 +109,7 @@ class Demand:
         self._seeds = seeds
         self._request_ids = request_ids
         self.passed_over = 0
+        self.unanswered = 0
         self._sampling = {task.name: config.sampling_of(task, teacher) for task in tasks}
         judged = [task for task in tasks if judge_all or task.accept]
         self._filters = {task.name: _row_filters(config, task) for task in judged}
@@ -164,12 +165,17 @@ class Demand:
         return settled
 
     def replay(self) -> Iterator[Settled]:
-        """Go through the stored answers in the order of the requests: the rows that count."""
+        """Go through the stored answers in the order of the requests: the rows that count.
+
+        Requests without an answer are counted in `unanswered`.
+        """
         for request in self.requests():
             if request is None:
                 return  # what is wanted next depends on an answer that failed for now
             row = self._ledger.get(request.id)
-            assert row is not None, request.id
+            if row is None:
+                self.unanswered += 1
+                continue
             yield from self.answered(request, row.generation)
 
     def _samples(self, task: Task) -> Iterator[Request]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.config import Budget, Config, ModelConfig, Price
 from pipeline.config_evaluate import CONTROL, ONLY, SEED, Arm
-from pipeline.errors import Stopped
+from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity, open_model, student_model
 from pipeline.models.ask import Spending, ask
@@ -49,11 +49,19 @@ def identities(config: Config) -> dict[Arm, str]:
 
 
 def ask_all(
-    config: Config, arm: Arm, chosen: ModelConfig, requests: Sequence[Request], spending: Spending
+    config: Config,
+    arm: Arm,
+    chosen: ModelConfig,
+    requests: Sequence[Request],
+    spending: Spending,
+    *,
+    gather: bool = False,
+    watch: Callable[[Progress], None] | None = None,
 ) -> tuple[dict[str, Generation], int]:
     """(answers by request id, how many were asked now), out of the ledger where it has them.
 
     Raises `Stopped` where a row failed for now; one that failed for good is among the answers.
+    `gather`: ask nothing, and raise a `UserError` where an answer is missing.
     """
     if arm != "teacher" and arm not in config.evaluate.models:  # a student has no budget
         spending = Spending(Budget())
@@ -61,21 +69,28 @@ def ask_all(
     if arm in config.evaluate.models:
         place = f"evaluate.models.{arm}"
     with Ledger(RUNS, model_identity(chosen)) as ledger:
-        progress = Progress(
-            f"testing {arm}", len(requests), seconds=config.execution.progress_seconds
-        )
+        price, seconds = price_of(config, arm), config.execution.progress_seconds
+        progress = Progress(f"testing {arm}", len(requests), seconds=seconds, price=price)
+        if watch is not None:
+            watch(progress)
         try:
             ask(
                 lambda: open_model(chosen, place),
-                iter(requests),
+                iter(() if gather else requests),
                 ledger,
                 progress,
                 spending,
-                price_of(config, arm),
+                price,
             )
         finally:
             progress.close()
         found: dict[str, Generation] = {}
+        if missing := sum(ledger.get(request.id) is None for request in requests):
+            raise UserError(
+                f"{arm}: {missing:,} of {len(requests):,} questions have no answer yet; type "
+                f"`distill evaluate CONFIG --arm {arm}`, or `distill evaluate CONFIG` without "
+                "--gather, which asks what is missing itself"
+            )
         for request in requests:
             row = ledger.get(request.id)
             assert row is not None, request.id

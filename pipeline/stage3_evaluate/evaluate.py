@@ -19,10 +19,12 @@ from pipeline.config_evaluate import Arm
 from pipeline.errors import UserError
 from pipeline.models import model_identity
 from pipeline.models.ask import Spending, cost_of
+from pipeline.progress import Progress
 from pipeline.prompts import load_prompt
 from pipeline.records import (
     Answer,
     Finish,
+    Request,
     Seed,
     Usage,
     read_jsonl,
@@ -165,20 +167,20 @@ def questions_of(config: Config, arm: Arm) -> Iterator[Question]:
         yield from ABILITIES[ability].questions(config, arm)
 
 
-def run_arms(config: Config) -> StepResult:
-    """Ask every arm what the ledger lacks, then write all answers."""
+def run_arms(config: Config, *, gather: bool = False) -> StepResult:
+    """Ask every arm what the ledger lacks, then write all answers.
+
+    `gather`: ask nothing; a `UserError` where something is missing.
+    """
     partial = config.run_dir / "5_answers.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    # The budget is for what the teacher is paid, here and while it generated.
-    before = records(config.run_dir).get("generate")
-    spending = Spending(config.budget)
-    if before is not None:
-        spending.start_from(before.tokens, before.cost_usd or 0.0)
+    spending = _spending(config)
     usage, cost, asked = Usage(), 0.0, 0
     failed: list[str] = []
     for arm in config.evaluate.all_arms:
-        answers, spent, new = ask_arm(config, arm, arm_model(config, arm), spending, failed)
+        model = arm_model(config, arm)
+        answers, spent, new = ask_arm(config, arm, model, spending, failed, gather=gather)
         for ability in config.evaluate.abilities:
             rows = [a for a in answers if a.ability == ability]
             write_jsonl(partial / arm / f"{ability}.jsonl", rows)
@@ -196,20 +198,34 @@ def run_arms(config: Config) -> StepResult:
     )
 
 
+def _spending(config: Config) -> Spending:
+    """The budget is for what the teacher is paid, here and while it generated."""
+    before = records(config.run_dir).get("generate")
+    spending = Spending(config.budget)
+    if before is not None:
+        spending.start_from(before.tokens, before.cost_usd or 0.0)
+    return spending
+
+
 def ask_arm(
-    config: Config, arm: Arm, chosen: ModelConfig, spending: Spending, failed: list[str]
+    config: Config,
+    arm: Arm,
+    chosen: ModelConfig,
+    spending: Spending,
+    failed: list[str],
+    *,
+    gather: bool = False,
 ) -> tuple[list[Answer], Usage, int]:
     """(answers of `chosen`, token use of all of them, how many were asked now).
 
     The arm says which questions: a teacher has prompts of its own.
 
     A failed row is no wrong answer: one that may work later stops the step, one that never will
-    is left out of every score and goes to `failed`.
+    is left out of every score and goes to `failed`. `gather`: ask nothing.
     """
-    model = model_identity(chosen)
-    sample = 1 if arm == "before_again" else 0  # another sample is another request
-    questions = [(q, q.request(model, sample)) for q in questions_of(config, arm)]
-    found, new = ask_all(config, arm, chosen, [r for _, r in questions], spending)
+    questions = _asked_of(config, arm, chosen)
+    requests = [request for _, request in questions]
+    found, new = ask_all(config, arm, chosen, requests, spending, gather=gather)
     answers, usage = [], Usage()
     for question, request in questions:
         generation = found[request.id]
@@ -221,6 +237,24 @@ def ask_arm(
         spent = generation.usage
         usage = Usage(usage.input + spent.input, usage.output + spent.output)
     return answers, usage, new
+
+
+def _asked_of(config: Config, arm: Arm, chosen: ModelConfig) -> list[tuple[Question, Request]]:
+    model = model_identity(chosen)
+    sample = 1 if arm == "before_again" else 0  # another sample is another request
+    return [(q, q.request(model, sample)) for q in questions_of(config, arm)]
+
+
+def ask_one_arm(config: Config, arm: Arm, watch: Callable[[Progress], None]) -> None:
+    """Ask what the ledger lacks of one arm, for another process to write the answers."""
+    chosen = arm_model(config, arm)
+    requests = [r for _, r in _asked_of(config, arm, chosen)]
+    # Arms may be asked at once: what two of the same model share belongs to the first.
+    for other in config.evaluate.all_arms[: config.evaluate.all_arms.index(arm)]:
+        if model_identity(arm_model(config, other)) == model_identity(chosen):
+            theirs = {r.id for _, r in _asked_of(config, other, chosen)}
+            requests = [r for r in requests if r.id not in theirs]
+    ask_all(config, arm, chosen, requests, _spending(config), watch=watch)
 
 
 def saved_answers(run: Path) -> dict[str, list[Answer]]:

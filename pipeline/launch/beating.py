@@ -1,0 +1,162 @@
+"""The process at work on a unit: it says how it is doing, and ends in time when told to stop."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline import stopping
+from pipeline.errors import Paused, Stopped
+from pipeline.launch import units
+from pipeline.launch.units import Unit, UnitState, UnitStatus
+from pipeline.progress import Progress
+
+SETTLE_SECONDS = 0.2  # between two that claim a unit at once and see each other
+POLL_SECONDS = 0.1
+
+
+class Beating:
+    """Writes the unit's file until it ends. `watch` a progress, and its rows are counted in.
+
+    `grace`: seconds after a stop signal in which answers in flight may still come; then the process
+    ends where it stands (exit 75). Everything that had arrived is stored by then. None: it ends
+    when it is done with them.
+    """
+
+    def __init__(self, run: Path, unit: Unit, identity: str, grace: float | None) -> None:
+        self.run = run
+        self.status = units.new_status(unit, identity)
+        self._grace = grace
+        self._watched: list[Progress] = []
+        self._ended = threading.Event()
+        self._writing = threading.Lock()
+        self._thread = threading.Thread(target=self._beat_until_ended, daemon=True)
+        self._taken_by: UnitStatus | None = None
+
+    def watch(self, progress: Progress) -> None:
+        self._watched.append(progress)
+
+    def begin(self) -> None:
+        """Claim the unit; a `Stopped` where another process is at it."""
+        self._refuse_company()
+        self._write()
+        if self.status.unit.of or self.status.unit.arm:
+            for _ in range(2):  # the first may have to write over the claim of the second
+                time.sleep(SETTLE_SECONDS)
+                self._refuse_company(claimed=True)
+                if not self._stands():
+                    self._write()
+        self._thread.start()
+
+    def end(self, state: UnitState, error: str = "") -> None:
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._count()
+        with self._writing:
+            self.status.state = state
+            row = self.status.last_error
+            self.status.last_error = f"{error}; the last row that failed: {row}" if row else error
+            if state is UnitState.DONE:
+                self.status.all = self.status.done  # before, it was an estimate
+        if self._taken_by is None:
+            self._write()
+
+    def _refuse_company(self, claimed: bool = False) -> None:
+        """`claimed`: of those that began at the same time the first goes on."""
+        mine = self.status
+        for other in units.statuses(self.run):
+            if other.start == mine.start or not mine.unit.overlaps(other.unit):
+                continue
+            first = (other.began, other.start) < (mine.began, mine.start)
+            if (first or not claimed) and units.alive(self.run, other):
+                raise Stopped(
+                    f"`distill {other.unit.words}` of this run is at work on {other.host} (process "
+                    f"{other.pid}), and both would ask the same; run this again when it has ended"
+                )
+
+    def _stands(self) -> bool:
+        path = units.status_folder(self.run) / self.status.unit.file_name
+        found = units.read_status(path)
+        return found is not None and found.start == self.status.start
+
+    def _beat_until_ended(self) -> None:
+        beaten, told = time.monotonic(), None
+        while not self._ended.wait(POLL_SECONDS):
+            now = time.monotonic()
+            if now - beaten >= units.BEAT_SECONDS:
+                beaten = now
+                self._beat()
+            if told is None and stopping.requested():
+                told = now
+            if self._grace is not None and told is not None and now - told >= self._grace:
+                self._cut_off()
+
+    def _beat(self) -> None:
+        path = units.status_folder(self.run) / self.status.unit.file_name
+        found = units.read_status(path)
+        if found is not None and found.start != self.status.start:
+            mine = (self.status.began, self.status.start)
+            if found.state is UnitState.RUNNING and (found.began, found.start) < mine:
+                self._taken_by = found
+                stopping.request()
+                return
+        with suppress(OSError):  # a full disk ends the work itself, with its own message
+            self._write()
+
+    def _cut_off(self) -> None:
+        self._count()
+        self.status.state = UnitState.STOPPED
+        with suppress(OSError):
+            if self._taken_by is None:
+                self._write()
+        print(
+            f"stopped: `distill {self.status.unit.words}` was told to stop; what has arrived is "
+            "stored. Run the same command again to go on",
+            file=sys.stderr,
+            flush=True,
+        )
+        stopping.end_now()
+
+    def _write(self) -> None:
+        with self._writing:
+            if self.status.state is UnitState.RUNNING:
+                self._count()
+            self.status.beat += 1
+            self.status.time = time.time()
+            units.write_status(self.run, self.status)
+
+    def _count(self) -> None:
+        status, watched = self.status, list(self._watched)
+        status.done = sum(p.known + p.rows for p in watched)
+        status.new = sum(p.rows for p in watched)
+        status.all = max(status.all, sum(p.total for p in watched))
+        status.errors = sum(p.outcomes["error"] for p in watched)
+        status.input_tokens = sum(p.input_tokens for p in watched)
+        status.output_tokens = sum(p.output_tokens for p in watched)
+        status.usd = sum(p.usd for p in watched)
+        for progress in watched:
+            status.last_error = progress.last_error or status.last_error
+
+
+@contextmanager
+def beating(run: Path, unit: Unit, identity: str, grace: float | None = None) -> Iterator[Beating]:
+    """The unit's file says what becomes of the work inside."""
+    at_work = Beating(run, unit, identity, grace)
+    at_work.begin()
+    try:
+        yield at_work
+    except Paused as error:
+        at_work.end(UnitState.PAUSED, str(error))
+        raise
+    except Stopped as error:
+        at_work.end(UnitState.STOPPED, str(error))
+        raise
+    except BaseException as error:
+        at_work.end(UnitState.FAILED, str(error) or repr(error))
+        raise
+    at_work.end(UnitState.DONE)
