@@ -25,6 +25,7 @@ SKILL = {"teacher": 0.9, "before": 0.3, "after": 0.7}
 def answers(arm: str, draws: int = 5, orders: int = 1, items: int = 24) -> list[Answer]:
     """Made-up answers: the more shots the better, and by arm, label condition and draw."""
     found = []
+    unread = Extraction.NO_ANSWER
     rng = random.Random(arm)
     for task, (labels, conditions) in TASKS.items():
         chance = 1 / labels if labels else 0.0
@@ -44,7 +45,7 @@ def answers(arm: str, draws: int = 5, orders: int = 1, items: int = 24) -> list[
                             item_id=f"{task}-{item}",
                             text="text",
                             finish=Finish.STOP,
-                            extraction=Extraction.VALUE,
+                            extraction=unread if item < items / 8 else Extraction.VALUE,
                             extracted="x",
                             correct=float(rng.random() < right),
                             draw=draw,
@@ -93,10 +94,10 @@ def test_every_task_and_condition_has_a_curve_with_its_chance(texts: tuple[str, 
 def test_the_markdown_has_the_curves_with_chance_and_spread(texts: tuple[str, str]) -> None:
     table = texts[1].split("## In-context learning by number of examples")[1].split("##")[0]
     head, _, *rows = [line for line in table.strip().splitlines() if line.startswith("|")]
-    assert head == "| task | labels | arm | k=0 | k=1 | k=2 | k=4 | k=8 | chance |"
+    assert head == "| task | labels | arm | k=0 | k=1 | k=2 | k=4 | k=8 | chance | invalid |"
     assert len(rows) == 8 * 3
     (flipped,) = [row for row in rows if row.startswith("| agnews | flipped | after |")]
-    assert flipped.endswith("| 25% |")
+    assert flipped.endswith("| 25% | 12% |")
     zero, one, two = flipped.split(" | ")[3:6]
     assert re.fullmatch(r"\d+%", zero)  # without shots there are no draws
     assert re.fullmatch(r"\d+% \(\d+–\d+ sd \d+\.\d\)", one)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -77,6 +79,15 @@ def _are_episodes(source: SeedSource, seed: int) -> bool:
 
 def _read(source: SeedSource, task: str, seed: int) -> list[Seed]:
     """Every row once: the same text with the same label is one item, however often it is there."""
+    path = Path(source.path) if source.path else None
+    stamp = path.stat().st_mtime_ns if path and path.is_file() else 0
+    return list(_read_once(source.model_dump_json(by_alias=True), task, seed, stamp))
+
+
+@lru_cache(maxsize=8)
+def _read_once(described: str, task: str, seed: int, stamp: int) -> tuple[Seed, ...]:
+    """Kept, because the items are asked for by every arm and check; `stamp` tells of an edit."""
+    source = SeedSource.model_validate_json(described)
     found: dict[str, Seed] = {}
     for place, row in source_rows(source, seed):
         item = _labelled(row, f"in_context/{task}", place)
@@ -86,7 +97,7 @@ def _read(source: SeedSource, task: str, seed: int) -> list[Seed]:
                 "every row its own `id`, or leave `id` out"
             )
         found.setdefault(item.id, item)
-    return list(found.values())
+    return tuple(found.values())
 
 
 def _labelled(row: dict[str, Any], task: str, place: str) -> Seed:

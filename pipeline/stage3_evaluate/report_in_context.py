@@ -30,6 +30,7 @@ class CurveRow(msgspec.Struct, frozen=True):
     labels: str
     arm: str
     chance: str
+    invalid: str  # at the largest k
     cells: list[tuple[str, str] | None]
 
 
@@ -78,6 +79,7 @@ def curve_table(run: RunFiles) -> CurveTable | None:
     found, chance = _accuracies(run), _chance(run)
     if not found or run.scores is None:
         return None
+    unread = {(s.model, s.metric): s.value for s in run.scores.scores}
     spreads = {(s.model, s.task, s.labels, s.k): s for s in run.scores.spread}
     ks = sorted({k for scores in found.values() for _, k in scores})
     rows = []
@@ -91,11 +93,22 @@ def curve_table(run: RunFiles) -> CurveTable | None:
                 for k in ks
             ]
             if any(cells):
-                task = _task(curve.task)
+                most = max(k for found_arm, k in scores if found_arm == arm)
+                invalid = unread.get((arm, _metric("invalid", curve, most)))
                 rows.append(
-                    CurveRow(task, curve.labels, arm, percent(guess) if guess else "–", cells)
+                    CurveRow(
+                        task=_task(curve.task),
+                        labels=curve.labels,
+                        arm=arm,
+                        chance=percent(guess) if guess else "–",
+                        invalid="–" if invalid is None else percent(invalid),
+                        cells=cells,
+                    )
                 )
-    legend = "Accuracy by number of examples shown, an item's draws of examples averaged."
+    legend = (
+        "Accuracy by number of examples shown, an item's draws of examples averaged. Invalid: "
+        "answers that could not be read, at the most examples."
+    )
     if spreads:
         legend += (
             " Small print: the least and the most of the draws, and the standard deviation over "
@@ -128,6 +141,11 @@ def _chance(run: RunFiles) -> dict[str, float]:
         for score in scores
         if score.ability == "in_context" and score.metric.startswith("chance/")
     }
+
+
+def _metric(name: str, curve: Curve, k: int) -> str:
+    condition = "" if curve.labels == NATURAL else f"/{curve.labels}"
+    return f"{name}/{curve.task}{condition}/k={k}"
 
 
 def _spread(found: Spread | None) -> str:

@@ -91,12 +91,13 @@ def _numbers(page: Page) -> str:
 
 def _curves(page: Page) -> str:
     assert page.curves is not None
-    head = ["task", "labels", "arm", *(f"k={k}" for k in page.curves.ks), "chance"]
+    head = ["task", "labels", "arm", *(f"k={k}" for k in page.curves.ks), "chance", "invalid"]
     rows = [
         [
             *(row.task, row.labels, row.arm),
             *(f"{c[0]} ({c[1]})" if c and c[1] else c[0] if c else "–" for c in row.cells),
             row.chance,
+            row.invalid,
         ]
         for row in page.curves.rows
     ]
