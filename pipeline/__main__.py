@@ -23,7 +23,7 @@ from pipeline.stage2_train.export_formats import FORMATS, Format
 
 STEP_NAMES = (
     "generate", "curate", "controls", "pairs", "train", "evaluate", "text", "suite",
-    "score", "report",
+    "cost", "score", "report",
 )  # fmt: skip
 
 
@@ -164,6 +164,16 @@ def _parser() -> argparse.ArgumentParser:
         ("secrets", "rows that look as if they held keys or passwords"),
     ):
         export.add_argument(f"--with-{what}", action="store_true", help=f"export {why}, too")
+    compare = commands.add_parser(
+        "compare", help="two runs: whose student is better on the same items", description=(
+            "Two runs: whose student is better on the same items, what their trainings cost the "
+            "rest, and what their configs do not have in common."
+        ),
+    )  # fmt: skip
+    compare.add_argument("first", metavar="RUN", help="a run's name, folder or config")
+    compare.add_argument("second", metavar="RUN")
+    compare.add_argument("--to", type=Path, metavar="FILE.html", help="where the page goes")
+    compare.set_defaults(work=_compare)
     verify = _with_run(commands, "verify", "every checksum, every id once", _verify)
     verify.add_argument("--repair", action="store_true", help="set damaged rows aside")
     return parser
@@ -239,6 +249,12 @@ def _steps(arguments: argparse.Namespace) -> int:
         until=getattr(arguments, "until", None),
         gather=gather,
     )
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.compare import compare_runs
+
+    return compare_runs(arguments.first, arguments.second, arguments.to)
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -112,12 +112,20 @@ class Suite(Strict):
     limit: int | None = Field(None, ge=1)  # only the first so many items of each task
 
 
+class CostOfUse(Strict):
+    """What answering costs with each model, asked the same few questions."""
+
+    questions: int = Field(8, ge=1)
+    tokens: int = Field(64, ge=2)  # max_tokens of an answer
+
+
 class Evaluate(Strict):
     abilities: list[Ability] = []
     arms: list[Arm] = ["teacher", "before", "after"]
     models: dict[str, Compared] = {}  # others to compare with, each an arm by its name
     teacher: str | None = None
     held_out_text: str | None = None  # a JSONL file with `text`: perplexity on it
+    cost_of_use: CostOfUse | None = None
     margin: float = Field(0.05, gt=0, lt=1)  # a smaller loss than this counts as nothing lost
     sampling: SamplingDict = {"temperature": 0.0, "max_tokens": 256}
     in_context: InContext | None = None

@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "generate": ("generate",),
     "curate": ("curate", "controls"),
     "train": ("pairs", "train"),
-    "evaluate": ("evaluate", "text", "suite", "score"),
+    "evaluate": ("evaluate", "text", "suite", "cost", "score"),
     "report": ("report",),
 }
 
@@ -44,7 +44,7 @@ def all_steps(config: Config) -> list[Step]:
     from pipeline.stage1_generate import controls, generate
     from pipeline.stage1_generate.curate import run as curate
     from pipeline.stage2_train import pairs, sft
-    from pipeline.stage3_evaluate import evaluate, harness, held_out_text
+    from pipeline.stage3_evaluate import cost_of_use, evaluate, harness, held_out_text
 
     return [
         generate.step(config),
@@ -56,6 +56,7 @@ def all_steps(config: Config) -> list[Step]:
         evaluate.step(config),
         *([held_out_text.step(config)] if config.evaluate.held_out_text else []),
         *([harness.step(config)] if config.evaluate.suite else []),
+        *([cost_of_use.step(config)] if config.evaluate.cost_of_use else []),
         evaluate.score_step(config),
         evaluate.report_step(config),
     ]
@@ -68,6 +69,7 @@ def left_out(config: Config) -> dict[str, str]:
         "pairs": ("train.preference", config.train.preference),
         "text": ("evaluate.held_out_text", config.evaluate.held_out_text),
         "suite": ("evaluate.suite", config.evaluate.suite),
+        "cost": ("evaluate.cost_of_use", config.evaluate.cost_of_use),
     }
     return {step: key for step, (key, value) in asked_by.items() if not value}
 

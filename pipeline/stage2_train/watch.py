@@ -23,8 +23,6 @@ from pipeline import stopping
 from pipeline.stage2_train.flops import Peak, training_flops_per_token
 from pipeline.stage2_train.ranks import any_rank, rank
 
-TOKENS = "tokens trained on"  # the place of their number in a checkpoint's trainer_state.json
-
 
 class Speed(msgspec.Struct, frozen=True):
     """Of a whole stage. `utilisation`: tokens times operations, over the machine's peak."""
@@ -66,7 +64,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._begin = self._last = time.monotonic()
         self._first_step = state.global_step
         if state.global_step:
-            self._before = state.stateful_callbacks.get(TOKENS, {}).get("tokens", 0)
+            self._before = state.num_input_tokens_seen
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs:
@@ -94,7 +92,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # Into the file that makes a checkpoint whole: a kill must not part them.
-        state.stateful_callbacks[TOKENS] = {"tokens": self._before + self._counted()}
+        if args.include_num_input_tokens_seen == "no":  # else the trainer counts there
+            state.num_input_tokens_seen = self._before + self._counted()
         if any_rank(stopping.requested(), args.device):
             self.stopped = True
             control.should_training_stop = True

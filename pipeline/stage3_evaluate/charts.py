@@ -27,8 +27,15 @@ class Point(NamedTuple):
 
 
 class Line(NamedTuple):
+    """`arm` gives the colour; `name` is what it is called, where that is something else."""
+
     arm: str
     points: Sequence[Point]
+    name: str = ""
+
+    @property
+    def called(self) -> str:
+        return self.name or self.arm
 
 
 def percent(value: float) -> str:
@@ -64,7 +71,7 @@ def curve(
         )
         for x, point in at:
             body.append(_whisker(x, point.low, point.high, line.arm))
-            label = f"{line.arm}, {x_name} {places[point.place]}: {_spoken(point)}"
+            label = f"{line.called}, {x_name} {places[point.place]}: {_spoken(point)}"
             body.append(_marker(x, _y(point.value), line.arm, number, label))
     return _svg(title, body)
 
@@ -80,7 +87,7 @@ def bars(title: str, groups: Sequence[str], lines: Sequence[Line]) -> Markup:
         for point in line.points:
             centre = LEFT + step * (point.place + 0.5)
             x = centre + (number - (len(lines) - 1) / 2) * width
-            label = f"{line.arm}, {groups[point.place]}: {_spoken(point)}"
+            label = f"{line.called}, {groups[point.place]}: {_spoken(point)}"
             shape = Markup(
                 '<rect class="bar {}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2">'
                 "<title>{}</title></rect>"

@@ -1,16 +1,8 @@
-"""Step `report`: the files of a run folder -> 7_report.html and 7_report.md.
-
-The page is one file without any reference to the outside. Every text of a model, a seed or a
-config is escaped, and a Content-Security-Policy lets no script run but the page's own.
-"""
+"""Step `report`: the files of a run folder -> 7_report.html and 7_report.md."""
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
-import os
-from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,8 +10,10 @@ from typing import Any
 import msgspec
 
 from pipeline.stage1_generate.curate.funnel import Funnel
-from pipeline.stage3_evaluate import charts, report_view
+from pipeline.stage3_evaluate import report_view
+from pipeline.stage3_evaluate.page import page_html, write_text
 from pipeline.stage3_evaluate.report_changes import Matrix, matrix
+from pipeline.stage3_evaluate.report_costs import CostTable, cost_table
 from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tables
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_in_context import CurveTable, curve_table, in_context_charts
@@ -60,6 +54,7 @@ class Page(msgspec.Struct, frozen=True):
     cards: list[Card]
     notes: list[str]
     matrix: Matrix | None
+    costs: CostTable | None
     charts: list[Chart]
     curves: CurveTable | None
     tables: list[Table]
@@ -84,42 +79,16 @@ def write_report(run: Path) -> tuple[Path, Path]:
     limit = SAMPLES
     while True:
         page = _page(files, choose(files, limit))
-        text = _html(page)
+        text = page_html("report.html.jinja", page)
         if len(text.encode("utf-8", "replace")) < MAX_BYTES or limit == 0:
             break
         limit //= 2
     hidden = files.secrets
     plain = markdown(page)
-    return _write(run / "7_report.html", text, hidden), _write(run / "7_report.md", plain, hidden)
-
-
-def _write(path: Path, text: str, secrets: Sequence[str]) -> Path:
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(text.encode("utf-8", "replace"))
-    os.replace(partial, path)
-    return path
-
-
-def _html(page: Page) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return (
+        write_text(run / "7_report.html", text, hidden),
+        write_text(run / "7_report.md", plain, hidden),
     )
-    environment.filters["script_hash"] = _script_hash
-    environment.globals["arm_class"] = charts.arm_class
-    return environment.get_template("report.html.jinja").render(page=page)
-
-
-def _script_hash(script: str) -> str:
-    found = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"sha256-{found}"
 
 
 def _page(run: RunFiles, samples: Samples) -> Page:
@@ -131,6 +100,7 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         cards=report_view.cards(run),
         notes=run.scores.notes if run.scores else [],
         matrix=matrix(run),
+        costs=cost_table(run),
         charts=[*in_context_charts(run), *report_view.score_charts(run)],
         curves=curve_table(run),
         tables=report_view.tables(run),

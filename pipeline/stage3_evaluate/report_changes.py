@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from pipeline.config_evaluate import CONTROL, ONLY, SEED
 from pipeline.stage3_evaluate.held_out_text import TextScore
 from pipeline.stage3_evaluate.report_data import RunFiles
 from pipeline.stage3_evaluate.report_view import TITLES, metric_name
+from pipeline.stage3_evaluate.score import Scores
 from pipeline.stage3_evaluate.statistics import Kept
 from pipeline.stage3_evaluate.verdicts import Change
 
@@ -33,27 +36,41 @@ class Matrix(msgspec.Struct, frozen=True):
 
 def matrix(run: RunFiles) -> Matrix | None:
     """None where no trained student was measured."""
-    scores = run.scores
-    if scores is None or not (scores.changes or any(text.ratio for text in scores.text)):
+    if run.scores is None:
         return None
-    measured = list(dict.fromkeys((c.ability, c.metric) for c in scores.changes))
-    cells = {(c.found.arm, c.ability, c.metric): _cell(c) for c in scores.changes}
-    texts = {text.arm: _text(text) for text in scores.text if text.ratio is not None}
-    arms = [arm for arm in scores.arms if arm in texts or any(key[0] == arm for key in cells)]
+    return of_trained([(trained_on(arm), run.scores, arm) for arm in run.scores.arms])
+
+
+def of_trained(students: Sequence[tuple[str, Scores, str]]) -> Matrix | None:
+    """A row for each (what it was trained on, scores of its run, its arm) that was measured."""
+    changes = [
+        (name, c) for name, found, arm in students for c in found.changes if c.found.arm == arm
+    ]
+    measured = list(dict.fromkeys((c.ability, c.metric) for _, c in changes))
+    cells = {(name, c.ability, c.metric): _cell(c) for name, c in changes}
+    texts = {
+        name: _text(text)
+        for name, found, arm in students
+        for text in found.text
+        if text.arm == arm and text.ratio is not None
+    }
+    rows_of = [name for name, _, _ in students if name in texts or any(k[0] == name for k in cells)]
+    if not rows_of:
+        return None
     columns = [(TITLES.get(ability, ability), metric_name(metric)) for ability, metric in measured]
     if texts:
         columns.append(("Held-out text", "perplexity, times that of before"))
     rows = [
         MatrixRow(
-            trained_on(arm),
+            name,
             [
-                *(cells.get((arm, ability, metric)) for ability, metric in measured),
-                *([texts.get(arm)] if texts else []),
+                *(cells.get((name, ability, metric)) for ability, metric in measured),
+                *([texts.get(name)] if texts else []),
             ],
         )
-        for arm in arms
+        for name in rows_of
     ]
-    margin = next((c.margin for c in scores.comparisons), 0.05)
+    margin = next((c.margin for _, found, _ in students for c in found.comparisons), 0.05)
     return Matrix(columns, rows, f"{100 * margin:g}")
 
 

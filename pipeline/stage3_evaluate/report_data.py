@@ -17,6 +17,7 @@ from pipeline.records import Answer, Example, Usage, read_jsonl
 from pipeline.stage1_generate.curate.funnel import Dropped, Funnel
 from pipeline.stage1_generate.curate.label_quality import LabelQuality
 from pipeline.stage1_generate.lengths import Lengths, read_lengths
+from pipeline.stage3_evaluate.cost_of_use import Cost, saved_costs
 from pipeline.stage3_evaluate.score import Scores
 
 
@@ -58,6 +59,7 @@ class RunFiles(msgspec.Struct, frozen=True):
     log: list[LogPoint]
     answers: dict[str, list[Answer]]
     scores: Scores | None
+    costs: list[Cost]
     secrets: tuple[str, ...]  # values that must not appear anywhere, whoever wrote them
 
 
@@ -97,6 +99,7 @@ def _read_run(run: Path) -> RunFiles:
         log=list(_training_log(run / "4_student" / "training_log.jsonl")),
         answers=answers,
         scores=msgspec.json.decode(scores.read_bytes(), type=Scores) if scores.exists() else None,
+        costs=saved_costs(run),
         secrets=tuple(_secret_values(config)),
     )
 

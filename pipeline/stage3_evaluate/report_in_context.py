@@ -4,6 +4,7 @@ labels, with a line at chance, and a table of the same with the spread over draw
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from pipeline.stage3_evaluate import charts
 from pipeline.stage3_evaluate.charts import Line, Point, percent
 from pipeline.stage3_evaluate.metrics_in_context import NATURAL, Spread
 from pipeline.stage3_evaluate.report_data import RunFiles
-from pipeline.stage3_evaluate.report_view import Chart
+from pipeline.stage3_evaluate.report_view import NO_NAMES, Chart
 
 _ACCURACY = re.compile(r"accuracy/([^/]+)(?:/([a-z]+))?/k=(\d+)")
 
@@ -43,7 +44,7 @@ class CurveTable(msgspec.Struct, frozen=True):
 Found = dict[Curve, dict[tuple[str, int], Score]]  # curve -> (arm, k) -> accuracy
 
 
-def in_context_charts(run: RunFiles) -> list[Chart]:
+def in_context_charts(run: RunFiles, names: Mapping[str, str] = NO_NAMES) -> list[Chart]:
     """The mean of the tasks first, where there are two or more, then each task's conditions."""
     found, chance = _accuracies(run), _chance(run)
     shown = []
@@ -56,7 +57,7 @@ def in_context_charts(run: RunFiles) -> list[Chart]:
                 for place, k in enumerate(ks)
                 if (s := scores.get((arm, k)))
             ]
-            lines.append(Line(arm, points))
+            lines.append(Line(arm, points, names.get(arm, "")))
         name = _name(curve)
         svg = charts.curve(
             f"accuracy by k, {name}", [str(k) for k in ks], lines, "k examples",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.stage3_evaluate.report_samples import Outcome, Pair
 
 if TYPE_CHECKING:
+    from pipeline.stage3_evaluate.compare import Versus
     from pipeline.stage3_evaluate.report import Page
 
 _PAIRS = 4
@@ -26,6 +27,7 @@ def markdown(page: Page) -> str:
         "## All arms",
         _numbers(page),
         *(["## In-context learning by number of examples", _curves(page)] if page.curves else []),
+        *_costs(page),
         "## Training data",
         _funnel(page),
         "## Time and cost",
@@ -34,6 +36,34 @@ def markdown(page: Page) -> str:
         *_pairs(page.samples.pairs),
         "## How this was made",
         "\n".join(f"- {name}: {_inline(value)}" for name, value in page.about),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def comparison_markdown(page: Versus) -> str:
+    """Two runs against each other as GitHub-flavoured Markdown."""
+    first, second = page.names
+    verdicts = [
+        [
+            f"{card.title}{'' if card.primary else ' (secondary)'}", card.metric, card.before,
+            card.after, f"{card.change} ({card.interval})", dict(card.facts)["p; by Holm"],
+            f"**{card.badge}**: {card.reason}",
+        ]
+        for card in page.cards
+    ]  # fmt: skip
+    head = ["ability", "metric", first, second, "difference", "p; by Holm", "verdict"]
+    blocks = [
+        f"# {_inline(first)} against {_inline(second)}",
+        _inline(page.headline),
+        _table(head, verdicts),
+        "\n".join(f"- {_inline(note)}" for note in page.notes),
+        *(["## What each training gained and cost", _matrix(page)] if page.matrix else []),
+        "## What the configs do not have in common",
+        _table(["key", first, second], page.settings) if page.settings else "Nothing but the name.",
+        "## Time and cost",
+        _table(page.effort_columns, page.effort),
+        "## Answers",
+        *_pairs(page.pairs, (first, second)),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -53,7 +83,7 @@ def _verdicts(page: Page) -> str:
     return _table(head, rows)
 
 
-def _matrix(page: Page) -> str:
+def _matrix(page: Page | Versus) -> str:
     assert page.matrix is not None
     head = ["trained on", *(f"{ability}: {metric}" for ability, metric in page.matrix.columns)]
     signs = {"up": "▲ ", "down": "▼ ", "same": "", "open": "? "}
@@ -105,6 +135,13 @@ def _curves(page: Page) -> str:
     return f"{_table(head, rows)}\n\n{legend}"
 
 
+def _costs(page: Page) -> list[str]:
+    if page.costs is None:
+        return []
+    rows = _table(page.costs.columns, page.costs.rows)
+    return ["## What it costs to use", page.costs.lead, rows]
+
+
 def _funnel(page: Page) -> str:
     if page.funnel is None:
         return "No funnel: the step `curate` has not run."
@@ -121,7 +158,7 @@ def _steps(page: Page) -> str:
     return _table(head, rows)
 
 
-def _pairs(pairs: Sequence[Pair]) -> list[str]:
+def _pairs(pairs: Sequence[Pair], names: tuple[str, str] = ("Before", "After")) -> list[str]:
     gained = [pair for pair in pairs if pair.outcome is Outcome.GAINED]
     lost = [pair for pair in pairs if pair.outcome is Outcome.LOST]
     chosen = (gained[: _PAIRS - 1] + lost[:1]) or list(pairs[:_PAIRS])
@@ -131,8 +168,8 @@ def _pairs(pairs: Sequence[Pair]) -> list[str]:
     for pair in chosen:
         blocks.append(f"### {_inline(pair.ability)}, {_inline(pair.variant)}: {pair.outcome.value}")
         blocks.append(_fenced(pair.question))
-        blocks += [f"Before ({_inline(pair.before.note)}):", _fenced(pair.before.text)]
-        blocks += [f"After ({_inline(pair.after.note)}):", _fenced(pair.after.text)]
+        blocks += [f"{_inline(names[0])} ({_inline(pair.before.note)}):", _fenced(pair.before.text)]
+        blocks += [f"{_inline(names[1])} ({_inline(pair.after.note)}):", _fenced(pair.after.text)]
     return blocks
 
 

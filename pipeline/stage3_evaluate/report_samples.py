@@ -96,7 +96,7 @@ def safe(text: str, secrets: Sequence[str] = (), longest: int = LONGEST) -> str:
 
 def choose(run: RunFiles, limit: int) -> Samples:
     """About `limit` texts of each kind, spread over abilities, outcomes, tasks and filters."""
-    pairs = sorted(_pairs(run), key=lambda pair: list(Outcome).index(_outcome(*pair)))
+    pairs = paired(run.answers.get("before", []), run.answers.get("after", []))
     kept = [
         KeptRow(
             id=", ".join(row.source),
@@ -120,9 +120,8 @@ def choose(run: RunFiles, limit: int) -> Samples:
         )
         for row in spread(run.dropped, lambda row: (row.task, row.filter), limit)
     ]
-    chosen = spread(pairs, lambda p: (p[0].ability, p[0].variant, _outcome(*p)), 2 * limit)
-    teacher = _by_item(run.answers.get("teacher", []))
-    shown = [_pair(old, new, teacher.get(_key(old)), run.secrets) for old, new in chosen]
+    teacher = run.answers.get("teacher", [])
+    shown = pairs_of(pairs, teacher, 2 * limit, run.secrets)
     return Samples(shown, len(pairs), kept, len(run.kept), dropped, len(run.dropped))
 
 
@@ -153,9 +152,23 @@ def _by_item(rows: Sequence[Answer]) -> dict[tuple[str, str, str], Answer]:
     return found
 
 
-def _pairs(run: RunFiles) -> list[tuple[Answer, Answer]]:
-    before, after = _by_item(run.answers.get("before", [])), _by_item(run.answers.get("after", []))
-    return [(row, after[key]) for key, row in before.items() if key in after]
+def paired(first: Sequence[Answer], second: Sequence[Answer]) -> list[tuple[Answer, Answer]]:
+    """The same items under two arms, those that changed first."""
+    before, after = _by_item(first), _by_item(second)
+    found = [(row, after[key]) for key, row in before.items() if key in after]
+    return sorted(found, key=lambda pair: list(Outcome).index(_outcome(*pair)))
+
+
+def pairs_of(
+    pairs: Sequence[tuple[Answer, Answer]],
+    teacher: Sequence[Answer],
+    limit: int,
+    secrets: Sequence[str],
+) -> list[Pair]:
+    """At most `limit`, spread over abilities, variants and outcomes."""
+    chosen = spread(pairs, lambda p: (p[0].ability, p[0].variant, _outcome(*p)), limit)
+    best = _by_item(teacher)
+    return [_pair(old, new, best.get(_key(old)), secrets) for old, new in chosen]
 
 
 def _outcome(old: Answer, new: Answer) -> Outcome:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 from markupsafe import Markup
@@ -15,6 +16,7 @@ from pipeline.stage3_evaluate.report_data import RunFiles
 from pipeline.stage3_evaluate.statistics import Gap
 from pipeline.stage3_evaluate.verdicts import Comparison, Finding, Role
 
+NO_NAMES: Mapping[str, str] = MappingProxyType({})  # arms are called what they are
 TITLES = {
     "in_context": "In-context learning",
     "chain_of_thought": "Chain of thought",
@@ -74,6 +76,8 @@ class Card(msgspec.Struct, frozen=True):
     metric: str
     primary: bool
     verdict: str
+    kind: str  # its CSS class
+    badge: str
     before: str
     after: str
     change: str
@@ -103,6 +107,12 @@ class Chart(msgspec.Struct, frozen=True):
     svg: Markup
 
 
+_SIGNS = {
+    Finding.DISTILLED: "▲",
+    Finding.FORM: "△",
+    Finding.HARMED: "▼",
+    Finding.INCONCLUSIVE: "○",
+}
 _VERDICTS = {
     Finding.DISTILLED: "distilled",
     Finding.FORM: "answers in the asked form now, no more is shown",
@@ -149,10 +159,12 @@ def cards(run: RunFiles) -> list[Card]:
     if run.scores is None:
         return []
     intervals = {(s.model, s.ability, s.metric): s for s in run.scores.scores}
-    return [_card(c, intervals) for c in run.scores.comparisons]
+    return [card_of(c, intervals) for c in run.scores.comparisons]
 
 
-def _card(found: Comparison, intervals: dict[tuple[str, str, str], Score]) -> Card:
+def card_of(found: Comparison, intervals: dict[tuple[str, str, str], Score]) -> Card:
+    """`intervals`: (arm, ability, metric) -> score."""
+
     def point(arm: str, value: float) -> Point:
         score = intervals.get((arm, found.ability, found.metric))
         return Point(0, value, score.low if score else value, score.high if score else value)
@@ -179,6 +191,8 @@ def _card(found: Comparison, intervals: dict[tuple[str, str, str], Score]) -> Ca
         metric=metric_name(found.metric),
         primary=found.role is Role.PRIMARY,
         verdict=found.verdict.value,
+        kind=found.verdict.value.split()[0],
+        badge=f"{_SIGNS[found.verdict]} {found.verdict}",
         before=percent(found.before),
         after=percent(found.after),
         change=points(found.difference),
@@ -241,7 +255,7 @@ def _cell(score: Score) -> tuple[str, str]:
     return percent(score.value), f"{100 * score.low:.0f}–{100 * score.high:.0f}"
 
 
-def score_charts(run: RunFiles) -> list[Chart]:
+def score_charts(run: RunFiles, names: Mapping[str, str] = NO_NAMES) -> list[Chart]:
     """Bars for reasoning and for instructions; report_in_context.py has the k-shot curves."""
     if run.scores is None:
         return []
@@ -259,19 +273,22 @@ def score_charts(run: RunFiles) -> list[Chart]:
     ):  # fmt: skip
         known = {s.metric for s in run.scores.scores if s.ability == ability}
         groups = {metric: shown for metric, shown in groups.items() if metric in known}
-        lines = _lines(run, ability, list(groups))
+        lines = _lines(run, ability, list(groups), names)
         if any(line.points for line in lines):
             found.append(Chart(title, caption, charts.bars(title, list(groups.values()), lines)))
     return found
 
 
-def _lines(run: RunFiles, ability: str, metrics: Sequence[str]) -> list[Line]:
+def _lines(
+    run: RunFiles, ability: str, metrics: Sequence[str], names: Mapping[str, str]
+) -> list[Line]:
     assert run.scores is not None
     by = {(s.model, s.metric): s for s in run.scores.scores if s.ability == ability}
     found = []
     for arm in run.scores.arms:
         scores = [(place, by.get((arm, metric))) for place, metric in enumerate(metrics)]
-        found.append(Line(arm, [Point(i, s.value, s.low, s.high) for i, s in scores if s]))
+        points = [Point(i, s.value, s.low, s.high) for i, s in scores if s]
+        found.append(Line(arm, points, names.get(arm, "")))
     return found
 
 

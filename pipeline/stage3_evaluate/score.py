@@ -71,11 +71,13 @@ def score(
     arms: Sequence[str],
     seed: int = 0,
     margin: float = 0.05,
+    than: str = "before",
 ) -> Scores:
     """Score every arm's answers and compare `after` with `before`.
 
     `answers` maps an arm to its rows; `arms` gives the order of the report, and an arm of it
-    without answers is noted, not an error. The same answers and seed give the same bytes.
+    without answers is noted, not an error. `margin`: a smaller loss counts as nothing lost.
+    `than`: what the reasons call the arm before. The same answers and seed give the same bytes.
     """
     notes = [f"The arm {arm} has no answers." for arm in arms if not answers.get(arm)]
     present = [arm for arm in arms if answers.get(arm)]
@@ -95,7 +97,8 @@ def score(
     notes += [*said, *(_noise_note(one) for one in noise)]
     changes = _changes(answers, arms, seed, margin)
     spread = spreads({arm: answers[arm] for arm in present})
-    return Scores(present, scores, decided(comparisons), notes, noise, changes, spread=spread)
+    verdicts = decided(comparisons, than)
+    return Scores(present, scores, verdicts, notes, noise, changes, spread=spread)
 
 
 def _abilities(answers: dict[str, list[Answer]]) -> list[str]:

@@ -85,22 +85,22 @@ class Comparison(msgspec.Struct, frozen=True):
     smallest_detectable: float | None  # with power 0.8 at this n and share of differing items
     verdict: Finding
     reason: str
-    kept: statistics.Kept  # is any loss smaller than the margin
-    margin: float
+    kept: statistics.Kept | None = None  # is any loss smaller than the margin
+    margin: float = 0.05
     controls: list[Against] = []  # after - each control
     valid: Against | None = None  # after - before on the items that both answered readably
     seeds: Seeds | None = None  # all trainings of the student together
     beyond: list[Against] = []  # after - before on each set beyond what was trained; all: first
 
 
-def decided(comparisons: list[Comparison]) -> list[Comparison]:
+def decided(comparisons: list[Comparison], than: str = "before") -> list[Comparison]:
     """With their verdicts, once Holm's adjustment over the whole family is known."""
     adjusted = statistics.holm([comparison.p for comparison in comparisons])
     claims = statistics.holm([max([c.p, *(part.p for part in _parts(c))]) for c in comparisons])
     found: list[Comparison] = []
     for comparison, p, claim in zip(comparisons, adjusted, claims, strict=True):
         moved = msgspec.structs.replace(comparison, p_adjusted=p)
-        verdict, reason = _verdict(moved, claim)
+        verdict, reason = _verdict(moved, claim, than)
         found.append(msgspec.structs.replace(moved, verdict=verdict, reason=reason))
     return found
 
@@ -113,9 +113,9 @@ def _parts(found: Comparison) -> list[Against]:
     return sorted(parts, key=lambda part: part.low)
 
 
-def _verdict(found: Comparison, p_claim: float) -> tuple[Finding, str]:
+def _verdict(found: Comparison, p_claim: float, than: str) -> tuple[Finding, str]:
     if found.p_adjusted < ALPHA and found.low > 0:
-        return _gained(found, p_claim)
+        return _gained(found, p_claim, than)
     if found.p_adjusted < ALPHA and found.high < 0:
         return Finding.HARMED, f"worse on {found.lost} items, better on {found.gained}"
     if max(found.before, found.after) <= 0.02:
@@ -131,17 +131,17 @@ def _verdict(found: Comparison, p_claim: float) -> tuple[Finding, str]:
     )
 
 
-def _gained(found: Comparison, p_claim: float) -> tuple[Finding, str]:
+def _gained(found: Comparison, p_claim: float, than: str) -> tuple[Finding, str]:
     # A student that only learned to answer in the form that is read must not look wiser.
     unread = found.gained - found.gained_readable
-    form = f" ({unread} of them cut off or unreadable before)" if unread else ""
+    form = f" ({unread} of them cut off or unreadable {_then(than)})" if unread else ""
     counts = f"better on {found.gained} items{form}, worse on {found.lost}"
     if found.gained_readable < FORM_SHARE * found.gained:
         return Finding.FORM, counts
     if parts := _parts(found):
         weakest = parts[0]
         if weakest.low <= 0 or p_claim >= ALPHA:
-            return Finding.INCONCLUSIVE, f"better than before, but not clearly {_part(weakest)}"
+            return Finding.INCONCLUSIVE, f"better than {than}, but not clearly {_part(weakest)}"
     return Finding.DISTILLED, counts
 
 
@@ -153,3 +153,7 @@ def _part(part: Against) -> str:
         what = part.arm
     points = [f"{100 * value:+.0f}" for value in (part.difference, part.low, part.high)]
     return f"{what} ({points[0]} points, {points[1]} to {points[2]})"
+
+
+def _then(than: str) -> str:
+    return than if than == "before" else f"by {than}"
