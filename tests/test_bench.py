@@ -46,3 +46,33 @@ def test_a_measurement_runs(words: str, says: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert says in done.stdout, done.stdout
     assert not list(tmp_path.iterdir()), "it leaves something behind"
+
+
+@pytest.mark.slow
+def test_the_measurement_against_lm_eval_runs(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
+    rows = [f'{{"question": "What is {n} + 1?", "answer": "So #### {n + 1}"}}\n' for n in (2, 3)]
+    (tmp_path / "sums.jsonl").write_text("".join(rows))
+    words = [
+        "--items",
+        "2",
+        "--tokens",
+        "4",
+        "--rounds",
+        "1",
+        "--batches",
+        "2",
+        "--threads",
+        "1",
+        "--data",
+        "sums.jsonl",
+    ]
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "lm_eval_ratio.py"), *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "median ratio " in done.stdout and "right on the same answers" in done.stdout

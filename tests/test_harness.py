@@ -116,6 +116,19 @@ def test_a_suite_named_later_is_added_to_what_is_there(suite: Project) -> None:
     assert ("teacher", "own_sums/exact_match/last") in scores_of(suite)
 
 
+def test_the_number_of_items_and_of_examples_can_be_set(suite: Project) -> None:
+    suite.edit(evaluate__suite__limit=2, evaluate__suite__num_fewshot=2, evaluate__arms=["teacher"])
+    suite.edit(evaluate__abilities=[])
+    done = suite.call("evaluate", "config.yaml")
+    assert done.returncode == 0, done.stderr
+    text = (suite.run / "5_suite" / "teacher" / "samples_own_sums.jsonl").read_text()
+    samples = [json.loads(line) for line in text.splitlines()]
+    turns = [json.loads(sample["arguments"][0][0]) for sample in samples]
+    assert [[turn["role"] for turn in one] for one in turns] == [
+        ["user", "assistant", "user", "assistant", "user"]
+    ] * 2
+
+
 def test_a_task_of_given_texts_is_refused_for_arms_that_cannot_score_them(suite: Project) -> None:
     suite.edit(evaluate__suite__tasks=["own_choice"])
     done = suite.call("evaluate", "config.yaml")

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from pipeline.stage3_evaluate.arms import (
 from pipeline.stage3_evaluate.harness_scores import SCORES, suite_scores
 from pipeline.steps import Step, StepResult, records
 
+FEWSHOT_SEED = 1234  # as lm-eval's own command
 LOCAL = ("transformers", "vllm")  # backends whose weights can be opened here
 
 
@@ -190,18 +192,24 @@ class _Asking:
 
 
 def _results(suite: Suite, manager: Any, model: Any) -> dict[str, Any]:
-    from lm_eval import simple_evaluate
+    from lm_eval import evaluate
 
+    loaded = manager.load(list(suite.tasks))
+    for task in loaded["tasks"].values():
+        own = task.get_config("num_fewshot")
+        # A task that says 0 means it: its examples, if it has any, are in its text.
+        if own is None or (suite.num_fewshot is not None and own != 0):
+            task.set_config(key="num_fewshot", value=suite.num_fewshot or 0)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    random.seed(0)  # tasks may draw as they please; lm-eval's own command begins so
     try:
-        found: dict[str, Any] = simple_evaluate(
-            model=model,
-            tasks=list(suite.tasks),
-            task_manager=manager,
-            num_fewshot=suite.num_fewshot,
+        found: dict[str, Any] = evaluate(
+            lm=model,
+            task_dict=loaded,
             limit=suite.limit,
             apply_chat_template=True,
+            fewshot_as_multiturn=True,
             bootstrap_iters=1000,
-            log_samples=True,
         )
     except ValueError as error:  # what lm-eval raises for tasks that it will not run
         raise UserError(f"lm-eval: {error}") from None
