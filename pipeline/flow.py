@@ -171,8 +171,9 @@ def run_command(
                 print(f"{step.name}: starting", flush=True)
                 record = run_step(step)
                 print(summary(record), flush=True)
-                if step.name == "suite":  # it came later than the rest: that has new numbers
-                    forget(config.run_dir, steps[steps.index(step) + 1 :])
+                if step.name == "suite":  # named later, it has new numbers for these
+                    later = [one for one in steps if one.name in ("score", "report")]
+                    forget(config.run_dir, later)
                 if record.notes.get("failed_requests"):
                     # The step is done and what follows can use the rest; the code says that a
                     # person should look.
