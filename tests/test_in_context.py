@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -86,6 +87,14 @@ def test_draws_are_nested_balanced_and_the_same_for_all_items(project: Project) 
     # The rows that are not asked suffice, so that no item stands among its own shots.
     assert all(len(shots) == 1 for shots in of_draw) and len(set.union(*of_draw)) == 5
     assert len({shots.pop()[0][1] for shots in of_draw}) == 2  # who comes first varies
+
+
+def test_more_draws_and_more_shots_ask_nothing_again(project: Project) -> None:
+    write_reviews(project.folder / "reviews.csv", 30)
+    items = REVIEWS | {"n": 4}
+    few = {q.request("m").id for q in asked(evaluated(project, items, draws=2)).values()}
+    more = asked(evaluated(project, items, draws=3, shots=[0, 1, 2, 4, 8, 16]))
+    assert few < {q.request("m").id for q in more.values()}
 
 
 def test_an_item_and_its_duplicates_are_never_its_own_shots(project: Project) -> None:
@@ -190,6 +199,31 @@ def test_shots_come_from_the_pool_that_is_named(project: Project) -> None:
     }
     for question in asked(evaluated(project, pool=pool, draws=2)).values():
         assert all(text.startswith("train") for text, _ in shots_of(question))
+
+
+# Public files in their own forms: where they are is in the variable.
+PUBLIC = Path(os.environ.get("DISTILL_PUBLIC_DATA", "none"))
+SST2 = {"columns": {"answer": 0, "text": 1}, "answers": {0: "negative", 1: "positive"}}
+NEWS = {
+    "columns": {"text": ["Title", "Description"], "answer": "Class Index"},
+    "answers": {1: "world", 2: "sports", 3: "business", 4: "technology"},
+}
+
+
+@pytest.mark.skipif(not PUBLIC.is_dir(), reason="needs DISTILL_PUBLIC_DATA")
+@pytest.mark.parametrize(
+    ("file", "form", "labels"),
+    [("sst2/test.txt", SST2, 2), ("agnews/test-2000.csv", NEWS, 4)],
+)
+def test_a_public_file_is_asked_evenly(
+    project: Project, file: str, form: dict[str, Any], labels: int
+) -> None:
+    found = asked(evaluated(project, {"path": str(PUBLIC / file), "n": 40} | form, draws=5))
+    items = {item: q.item.reference for (_, item, _, _), q in found.items()}
+    assert set(Counter(items.values()).values()) == {40 // labels}
+    for (variant, _, _, _), question in found.items():
+        if variant == "reviews k=8":
+            assert question.messages[-1].content.count(" => ") == 8
 
 
 @pytest.mark.parametrize(

@@ -46,17 +46,31 @@ def most_shots(pool: Mapping[str, Sequence[str]], beside_items: bool) -> int:
 
 
 def drawn_deck(pool: Mapping[str, Sequence[str]], most: int, salt: str) -> Deck:
-    """A draw of `most` shots. The pool holds no two texts of the same form."""
-    rng = random.Random(salt)
+    """A draw of `most` shots. The pool holds no two texts of the same form.
+
+    A larger `most` has the same beginning, so that a larger k asks nothing again.
+    """
     names = sorted(pool)
     blocks = -(-most // len(names))
     texts = {
         # One more than are shown, to stand in for an item that is among them.
-        name: rng.sample(pool[name], min(blocks + 1, len(pool[name])))
+        name: _first_shuffled(pool[name], blocks + 1, random.Random(f"{salt} {name}"))
         for name in names
     }
+    rng = random.Random(f"{salt} turns")
     turns = [name for _ in range(blocks) for name in rng.sample(names, len(names))]
     return Deck(texts, turns[:most])
+
+
+def _first_shuffled(texts: Sequence[str], count: int, rng: random.Random) -> list[str]:
+    """The first of a Fisher-Yates shuffle: `random.sample` draws others for another count."""
+    moved: dict[int, int] = {}
+    found = []
+    for place in range(min(count, len(texts))):
+        other = rng.randrange(place, len(texts))
+        found.append(texts[moved.get(other, other)])
+        moved[other] = moved.get(place, place)
+    return found
 
 
 def own_draw(shots: Sequence[Shot], labelled: bool, draw: int, salt: str) -> list[Shot]:
