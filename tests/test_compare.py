@@ -29,6 +29,8 @@ def made(folder: Path, name: str, after: int, question: str = "How many?") -> Pa
     config = {"name": name, "seed": 1, "train": {"sft": {"learning_rate": after / 1e6}},
               "tasks": [{"name": "sums", "recipe": "chain_of_thought"}]}  # fmt: skip
     (run / "config.yaml").write_text(json.dumps(config))
+    step = {"step": "generate", "tokens": {"input": 60 * after, "output": 40 * after}}
+    (run / "steps.jsonl").write_text(json.dumps(step) + "\n")
     return run
 
 
@@ -41,6 +43,9 @@ def test_the_better_student_is_named_with_what_the_configs_do_not_share(tmp_path
     assert page.settings == [("train.sft.learning_rate", "1.2e-05", "3e-05")]
     assert page.matrix is not None
     assert [row.trained for row in page.matrix.rows] == ["old: sums", "new: sums"]
+    paid = next(chart for chart in page.charts if chart.title == "Chain of thought by tokens paid")
+    assert "old, 1,200 tokens: 30%" in paid.svg and "new, 3,000 tokens: 75%" in paid.svg
+    assert "new, 0 tokens: 25%" in paid.svg
     html, plain = target.read_text(), target.with_suffix(".md").read_text()
     assert "old against new" in html and "http" not in html.split("<style>")[1]
     assert "▲ new is better" in plain and "train.sft.learning\\_rate" not in plain

@@ -129,6 +129,43 @@ def dumbbell(before: Point, after: Point, teacher: float | None) -> Markup:
     return _svg("from before to after", body, width, height)
 
 
+def against_tokens(title: str, lines: Sequence[Line], teacher: float | None) -> Markup:
+    """Lines over the tokens that a teacher was paid for (a point's place), from none on."""
+    last = max((point.place for line in lines for point in line.points), default=0) or 1
+
+    def x(tokens: float) -> float:
+        return LEFT + 14 + tokens / last * (WIDTH - LEFT - RIGHT - 44)
+
+    body: list[Markup] = [_percent_grid()]
+    for part in (0.0, 0.5, 1.0):
+        body.append(_text(x(part * last), HEIGHT - 18, _short(part * last), "tick middle"))
+    name = "the teacher's tokens, questions and answers"
+    body.append(_text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 3, name, "axis middle"))
+    if teacher is not None:
+        level = Markup('<line class="chance" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>')
+        body.append(level.format(LEFT, WIDTH - RIGHT, _y(teacher), _y(teacher)))
+        words = f"teacher {percent(teacher)}"
+        body.append(_text(WIDTH - RIGHT, _y(teacher) - 4, words, "tick end"))
+    for number, line in enumerate(lines):
+        path = " ".join(f"{x(p.place):.1f},{_y(p.value):.1f}" for p in line.points)
+        shape = Markup('<polyline class="line {}" points="{}"/>')
+        body.append(shape.format(arm_class(line.arm), path))
+        for point in line.points:
+            at = x(point.place) + 5 * number
+            body.append(_whisker(at, point.low, point.high, line.arm))
+            label = f"{line.called}, {point.place:,} tokens: {_spoken(point)}"
+            body.append(_marker(at, _y(point.value), line.arm, number, label))
+    return _svg(title, body)
+
+
+def _short(tokens: float) -> str:
+    """ "201 k" for 200,710."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if tokens >= size:
+            return f"{tokens / size:.3g} {unit}"
+    return f"{tokens:.0f}"
+
+
 def loss_curve(
     train: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]], first: int = 0
 ) -> Markup:

@@ -19,6 +19,7 @@ from pipeline.stage3_evaluate.report_changes import Matrix, of_trained
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_in_context import in_context_charts
 from pipeline.stage3_evaluate.report_markdown import comparison_markdown
+from pipeline.stage3_evaluate.report_paid import Shown, paid_charts
 from pipeline.stage3_evaluate.report_samples import Pair, paired, pairs_of, safe
 from pipeline.stage3_evaluate.report_view import Card, Chart, Table, card_of, duration
 from pipeline.stage3_evaluate.score import Scores, score
@@ -97,7 +98,11 @@ def _versus(runs: tuple[RunFiles, RunFiles], names: tuple[str, str]) -> Versus:
         cards=cards,
         notes=notes,
         matrix=of_trained([(_trained(runs[at], names[at]), scores[at], "after") for at in (0, 1)]),
-        charts=[*in_context_charts(both, shown), *report_view.score_charts(both, shown)],
+        charts=[
+            *in_context_charts(both, shown),
+            *report_view.score_charts(both, shown),
+            *paid_charts([Shown(runs[0], "before", names[0]), Shown(runs[1], "after", names[1])]),
+        ],
         tables=report_view.tables(both),
         effort_columns=EFFORT,
         effort=[_effort(run, name) for run, name in zip(runs, names, strict=True)],

@@ -18,6 +18,7 @@ from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tab
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_in_context import CurveTable, curve_table, in_context_charts
 from pipeline.stage3_evaluate.report_markdown import markdown
+from pipeline.stage3_evaluate.report_paid import Shown, paid_charts
 from pipeline.stage3_evaluate.report_samples import Samples, choose, safe
 from pipeline.stage3_evaluate.report_view import Card, Chart, Figure, Table
 
@@ -101,7 +102,11 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         notes=run.scores.notes if run.scores else [],
         matrix=matrix(run),
         costs=cost_table(run),
-        charts=[*in_context_charts(run), *report_view.score_charts(run)],
+        charts=[
+            *in_context_charts(run),
+            *report_view.score_charts(run),
+            *paid_charts([Shown(run, "after", "after")]),
+        ],
         curves=curve_table(run),
         tables=report_view.tables(run),
         funnel=run.funnel,
