@@ -78,6 +78,19 @@ class ChainOfThought(Strict):
     teacher_prompt: str | None = None
     sampling: SamplingDict = {}
     direct_sampling: SamplingDict = {}
+    # Named sets that are longer or larger than what was trained: accuracy/step_by_step/NAME.
+    beyond: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], Seeds] = {}
+    samples: int = Field(1, ge=1)  # of each of `items`, for majority votes
+    samples_sampling: SamplingDict = {}
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> ChainOfThought:
+        if self.samples > 1 and self.samples_sampling.get("temperature") == 0:
+            raise ValueError(
+                "samples_sampling: at temperature 0 all samples are the same; give one above 0, or "
+                "samples: 1"
+            )
+        return self
 
 
 class Ifeval(Strict):

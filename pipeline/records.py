@@ -204,6 +204,11 @@ class Answer(msgspec.Struct, frozen=True):
     draw: int = 0  # in-context learning: which of the item's sets of shots
     order: int = 0  # and which order of them
     chance: float | None = None  # how often a guess among the labels is right
+    # Chain of thought: which of an item's samples; what was read, equal for answers that are equal;
+    # whether an answer that should be direct reasoned before it.
+    sample: int = 0
+    spelled: str | None = None
+    reasoned: bool | None = None
 
 
 class Score(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from pipeline.config import ModelConfig, Serving
 from pipeline.errors import UserError
 from pipeline.models import Model, open_model
+from pipeline.models.transformers_local import refuse_unsupported
 from pipeline.records import (
     Finish,
     Message,
@@ -187,3 +189,24 @@ def test_a_model_that_wants_to_run_its_own_code_is_refused(
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="trust_remote_code"):
         open_model(ModelConfig(backend="transformers", model=str(folder)))
+
+
+def test_arguments_of_the_chat_template_reach_it_and_nothing_else_of_extra_body_does(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "thinks"
+    shutil.copytree(tiny_model, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += "{% if enable_thinking is false %}no thoughts{% endif %}"
+    tokenizer.save_pretrained(folder)
+    thinks = open_model(ModelConfig(backend="transformers", model=str(folder), serving=Serving()))
+    plain = ask("hello", Sampling(temperature=0.0, max_tokens=2))
+    quiet = {"chat_template_kwargs": {"enable_thinking": False}}
+    short = ask("hello", Sampling(temperature=0.0, max_tokens=2, extra_body=quiet))
+    tokens = {g.request_id: g.usage.input for g in thinks.generate([plain, short])}
+    thinks.close()
+    assert tokens[short.id] == tokens[plain.id] + len(tokenizer("no thoughts")["input_ids"])
+    with pytest.raises(UserError, match=r"cannot honour extra_body\.min_tokens"):
+        refuse_unsupported(Sampling(extra_body={"min_tokens": 2, **quiet}), None, "task")

@@ -24,6 +24,10 @@ class Rendered(msgspec.Struct, frozen=True):
     stop_text: str | None = None  # the same, where the template ends a turn in plain text
 
 
+# In `extra_body`: what a chat template gets beside the messages, as vLLM's API calls it.
+TEMPLATE_ARGUMENTS = "chat_template_kwargs"
+
+
 class NoOpenTurn(ValueError):
     """The chat template cannot be cut where the user begins."""
 

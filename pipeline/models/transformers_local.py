@@ -19,7 +19,7 @@ from pipeline.config import Serving
 from pipeline.errors import RunFatal, UserError
 from pipeline.models.cpu import tune_cpu
 from pipeline.models.locate import Checkpoint
-from pipeline.models.open_turn import Rendered, render_chat
+from pipeline.models.open_turn import TEMPLATE_ARGUMENTS, Rendered, render_chat
 from pipeline.models.reasoning import opens_reasoning, split_reasoning
 from pipeline.models.sampling_torch import pick_tokens, token_logprobs
 from pipeline.models.weights import device_of, open_weights
@@ -104,7 +104,8 @@ class TransformersModel:
     def _tokenize(self, request: Request) -> _Row | Generation:
         refuse_unsupported(request.sampling, request.schema, f"request {request.id}")
         try:
-            prompt = render_chat(self._tokenizer, request.messages)
+            arguments = request.sampling.extra_body.get(TEMPLATE_ARGUMENTS, {})
+            prompt = render_chat(self._tokenizer, request.messages, **arguments)
         except Exception as error:  # templates are foreign code: one may refuse a system message
             return _failed(request, f"the chat template refused the messages: {error}")
         tokens = self._tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
@@ -258,9 +259,11 @@ def refuse_unsupported(sampling: Sampling, schema: dict[str, Any] | None, place:
     """A setting that would silently do nothing here is a mistake to be told about."""
     ignored = [
         name
-        for name in ("frequency_penalty", "presence_penalty", "repetition_penalty", "extra_body")
+        for name in ("frequency_penalty", "presence_penalty", "repetition_penalty")
         if getattr(sampling, name)
-    ] + (["a response schema"] if schema else [])
+    ]
+    ignored += [f"extra_body.{name}" for name in sampling.extra_body if name != TEMPLATE_ARGUMENTS]
+    ignored += ["a response schema"] if schema else []
     if ignored:
         raise UserError(
             f"{place}: the transformers backend cannot honour {', '.join(ignored)}; "

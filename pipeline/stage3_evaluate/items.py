@@ -19,7 +19,9 @@ def named_sources(evaluate: Evaluate) -> list[tuple[str, str, SeedSource]]:
     if "in_context" in evaluate.abilities and evaluate.in_context:
         found += [("in_context", t.name, t.items) for t in evaluate.in_context.tasks]
     if "chain_of_thought" in evaluate.abilities and evaluate.chain_of_thought:
-        found.append(("chain_of_thought", "problems", evaluate.chain_of_thought.items))
+        problems = evaluate.chain_of_thought
+        found.append(("chain_of_thought", "problems", problems.items))
+        found += [("chain_of_thought", f"beyond={k}", s) for k, s in problems.beyond.items()]
     if "instruction_following" in evaluate.abilities and (table := evaluate.instruction_following):
         sets = {"seen_types": table.seen_types, "unseen_types": table.unseen_types}
         if table.ifeval is not None:

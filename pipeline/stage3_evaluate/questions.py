@@ -19,8 +19,12 @@ class Question(msgspec.Struct, frozen=True):
     sampling: Sampling
     draw: int = 0  # of the shots, in-context learning
     order: int = 0
+    sample: int = 0  # of `samples` of one item, chain of thought
+    samples: int = 1
 
-    def request(self, model: str, sample_index: int = 0) -> Request:
+    def request(self, model: str, repeat: int = 0) -> Request:
+        """`repeat`: asked once more, so that another sample is drawn."""
+        sample_index = repeat * self.samples + self.sample
         return Request(
             id=request_id(model, self.messages, self.sampling, sample_index),
             seed_id=self.item.id,

@@ -22,6 +22,7 @@ from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.held_out_text import TextScore
 from pipeline.stage3_evaluate.metric_items import Items, paired_strata
 from pipeline.stage3_evaluate.metrics import ability_scores, primary_items, valid_items
+from pipeline.stage3_evaluate.metrics_chain_of_thought import GainChange, gain_changes
 from pipeline.stage3_evaluate.metrics_in_context import Spread, spreads
 from pipeline.stage3_evaluate.statistics import Gap, GapRecovered
 from pipeline.stage3_evaluate.verdicts import (
@@ -61,6 +62,7 @@ class Scores(msgspec.Struct, frozen=True):
     changes: list[Change] = []  # of every student that this run trained
     text: list[TextScore] = []
     spread: list[Spread] = []  # over draws of shots, in-context learning
+    reasoning: list[GainChange] = []  # of the gain from reasoning, chain of thought
     extractor: str = EXTRACTOR_VERSION
     confidence: float = 0.95
 
@@ -97,8 +99,11 @@ def score(
     notes += [*said, *(_noise_note(one) for one in noise)]
     changes = _changes(answers, arms, seed, margin)
     spread = spreads({arm: answers[arm] for arm in present})
+    reasoning = gain_changes(answers, seed)
     verdicts = decided(comparisons, than)
-    return Scores(present, scores, verdicts, notes, noise, changes, spread=spread)
+    return Scores(
+        present, scores, verdicts, notes, noise, changes, spread=spread, reasoning=reasoning
+    )
 
 
 def _abilities(answers: dict[str, list[Answer]]) -> list[str]:
