@@ -83,6 +83,9 @@ def test_splits_share_no_rule_and_the_families_take_turns() -> None:
     train, held_out = rows(48, split="train"), rows(48, split="eval")
     assert not {row["rule"] for row in train} & {row["rule"] for row in held_out}
     assert not set(families("train")) & set(families("eval"))
+    inputs = [{s["text"] for row in part for s in row["shots"]} for part in (train, held_out)]
+    long = [{text for text in found if len(numbers(text)) == 6} for found in inputs]
+    assert not long[0] & long[1]  # not even by the same random numbers
     seen = Counter(row["rule"] for row in held_out)
     assert max(seen.values()) <= 48 // len(families("eval"))
 

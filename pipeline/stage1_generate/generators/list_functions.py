@@ -48,7 +48,7 @@ def list_functions(
     lengths = wholes("steps", steps, 1, 2)
     count = whole("shots", shots, 4, 64)
     sizes = whole("longest", longest, 4, 20), whole("largest", largest, 5, 99)
-    rng = random.Random(f"list_functions {seed}")
+    rng = random.Random(f"list_functions {side} {seed}")  # the splits share no inputs
     rules = families(side)
     turns: list[str] = []
     seen: set[str] = set()
