@@ -28,12 +28,16 @@ Arm = str
 Labels = Literal["natural", "random", "flipped", "arbitrary"]
 
 
+BEYOND_TASK = " (beyond)"  # after the name of a task that is beyond what was trained
+
+
 class InContextItems(Strict):
     """A task: episodes that bring their own shots, or labelled texts (`text` and `answer`)."""
 
     # Part of a metric's path, "accuracy/NAME/k=4", where "mean" stands for all tasks.
     name: str = Field(pattern=r"^[^/]+$")
     items: Seeds
+    beyond: bool = False  # a kind of task that training had nothing of: no part of the mean
     pool: Seeds | None = None  # labelled texts to draw shots from; left out: rows of `items`
     labels: list[Labels] = Field(["natural"], min_length=1)
     draws: int | None = Field(None, ge=1)  # over the table's, as the four below
@@ -51,6 +55,11 @@ class InContextItems(Strict):
             )
         return self
 
+    @property
+    def called(self) -> str:
+        """Its name in variants and metrics."""
+        return f"{self.name}{BEYOND_TASK}" if self.beyond else self.name
+
 
 class InContext(Strict):
     tasks: list[InContextItems] = Field(min_length=1)
@@ -66,6 +75,13 @@ class InContext(Strict):
         names = [task.name for task in self.tasks]
         if "mean" in names:
             raise ValueError("tasks: no task can have the name mean: it stands for all of them")
+        if marked := [name for name in names if name.endswith(BEYOND_TASK)]:
+            raise ValueError(
+                f"tasks: {marked[0]!r} cannot be a name; one that ends in {BEYOND_TASK!r} is what a "
+                "task with `beyond: true` is called"
+            )
+        if all(task.beyond for task in self.tasks):
+            raise ValueError("tasks: all are `beyond: true`; the primary number needs another one")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"tasks: {', '.join(twice)} is there twice; each needs its own name")
         return self

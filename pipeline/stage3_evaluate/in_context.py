@@ -91,7 +91,7 @@ def _episodes(config: Config, task: InContextItems) -> Iterator[_Episode]:
         salt = f"{config.seed} {task.name} {draw}"
         for how in task.labels:
             asked, changed = _under(item, shots, how, salt)
-            name = task.name if how == "natural" else f"{task.name}/{how}"
+            name = task.called if how == "natural" else f"{task.called}/{how}"
             for k in table.shots:
                 for order in range(orders if k else 1 if draw == 0 else 0):
                     seen = in_order(changed[:k], order, salt)

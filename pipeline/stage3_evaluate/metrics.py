@@ -19,10 +19,14 @@ from pipeline.stage3_evaluate.metric_items import (
 )
 from pipeline.stage3_evaluate.metrics_chain_of_thought import chain_of_thought_scores
 from pipeline.stage3_evaluate.metrics_in_context import (
+    at_largest,
+    beyond_rows,
     in_context_scores,
     largest_shots,
     natural_rows,
     shots,
+    task_of,
+    within,
 )
 from pipeline.stage3_evaluate.metrics_instruction_following import (
     IF_SETS,
@@ -50,6 +54,17 @@ def primary_items(ability: str, rows: Sequence[Answer]) -> dict[str, Items]:
     return {metric: items_of(some, right, _stratum(ability)) for metric, some in chosen.items()}
 
 
+def beyond_items(ability: str, rows: Sequence[Answer]) -> Items:
+    """Item values on the sets beyond what was trained, each a stratum; empty without such sets.
+
+    Instruction following has none: its primary number is about types that training never saw.
+    """
+    rows = [row for row in rows if row.ability == ability]
+    if ability == "in_context":
+        return items_of(beyond_rows(rows), right, task_of)
+    return {}
+
+
 def valid_items(ability: str, rows: Sequence[Answer]) -> dict[str, set[tuple[str, str]]]:
     """Metric -> the items of `primary_items` whose every answer could be read."""
     return {
@@ -61,11 +76,11 @@ def valid_items(ability: str, rows: Sequence[Answer]) -> dict[str, set[tuple[str
 def _primary_rows(ability: str, rows: Sequence[Answer]) -> dict[str, list[Answer]]:
     rows = [row for row in rows if row.ability == ability]
     if ability == "in_context":
-        rows = natural_rows(rows)
+        rows = within(natural_rows(rows))
         largest = largest_shots(rows)
         ks = sorted(set(largest.values()))
         name = f"accuracy/mean/k={ks[0]}" if len(ks) == 1 else "accuracy/mean/largest k"
-        found = {name: [row for row in rows if shots(row).k == largest[shots(row).task]]}
+        found = {name: at_largest(rows)}
     elif ability == "chain_of_thought":
         found = {"accuracy/step_by_step": of_variant(rows, "step_by_step")}
     elif ability == "instruction_following":

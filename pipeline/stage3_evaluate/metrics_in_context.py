@@ -6,6 +6,8 @@
     gain_over_random/TASK       largest k: natural less random labels, what the mapping itself gives
     chance/TASK                 a guess among the labels
 
+A task that is beyond what was trained is called "TASK (beyond)", and is no part of a mean.
+
 An item's draws and orders are averaged first, so that it counts once.
 """
 
@@ -19,6 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from pipeline.config_evaluate import BEYOND_TASK
 from pipeline.records import Answer, Score
 from pipeline.stage3_evaluate.metric_items import (
     Items,
@@ -39,6 +42,10 @@ class Shots(NamedTuple):
     task: str
     k: int
     labels: str = NATURAL
+
+    @property
+    def beyond(self) -> bool:
+        return self.task.endswith(BEYOND_TASK)
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -65,8 +72,9 @@ def in_context_scores(arm: str, rows: Sequence[Answer], seed: int) -> list[Score
     for labels in conditions:
         some = [row for row in rows if shots(row).labels == labels]
         found += _curves(arm, some, "" if labels == NATURAL else f"/{labels}", seed)
-    natural = _at_largest(rows, NATURAL)
-    if given := _at_largest(rows, "random"):
+    inside = within(rows)
+    natural = at_largest(natural_rows(inside))
+    if given := at_largest([row for row in inside if shots(row).labels == "random"]):
         top, bottom = items_of(natural, right, task_of), items_of(given, right, task_of)
         found += gains(arm, "in_context", "gain_over_random", top, bottom, seed)
     return found + _chances(arm, rows)
@@ -82,25 +90,35 @@ def _curves(arm: str, rows: Sequence[Answer], condition: str, seed: int) -> list
     tasks = list(dict.fromkeys(map(task_of, rows)))
     for k in sorted({shots(row).k for row in rows}):
         at = [row for row in rows if shots(row).k == k]
-        add(f"accuracy/mean{condition}/k={k}", items_of(at, right, task_of))
-        add(f"invalid/mean{condition}/k={k}", items_of(at, invalid, task_of))
+        if inside := within(at):
+            add(f"accuracy/mean{condition}/k={k}", items_of(inside, right, task_of))
+            add(f"invalid/mean{condition}/k={k}", items_of(inside, invalid, task_of))
         for task in tasks:
             one = [row for row in at if task_of(row) == task]
             if one:
                 add(f"accuracy/{task}{condition}/k={k}", items_of(one, right))
                 add(f"invalid/{task}{condition}/k={k}", items_of(one, invalid))
-    largest = largest_shots(rows)
-    top = items_of([r for r in rows if shots(r).k == largest[task_of(r)]], right, task_of)
-    bottom = items_of([row for row in rows if shots(row).k == 0], right, task_of)
+    inside = within(rows)
+    top = items_of(at_largest(inside), right, task_of)
+    bottom = items_of([row for row in inside if shots(row).k == 0], right, task_of)
     gained = gains(arm, "in_context", "gain", top, bottom, seed)
     return found + [msgspec.structs.replace(one, metric=one.metric + condition) for one in gained]
 
 
-def _at_largest(rows: Sequence[Answer], labels: str) -> list[Answer]:
-    """The rows of a condition at its tasks' largest k, for tasks that have the condition."""
-    some = [row for row in rows if shots(row).labels == labels]
-    largest = largest_shots(some)
-    return [row for row in some if shots(row).k == largest[task_of(row)]]
+def at_largest(rows: Sequence[Answer]) -> list[Answer]:
+    """Each task's rows at its largest k."""
+    largest = largest_shots(rows)
+    return [row for row in rows if shots(row).k == largest[task_of(row)]]
+
+
+def within(rows: Sequence[Answer]) -> list[Answer]:
+    """Without the tasks that are beyond what was trained."""
+    return [row for row in rows if not shots(row).beyond]
+
+
+def beyond_rows(rows: Sequence[Answer]) -> list[Answer]:
+    """The tasks beyond what was trained, as the primary number is made: natural, largest k."""
+    return at_largest([row for row in natural_rows(rows) if shots(row).beyond])
 
 
 def _chances(arm: str, rows: Sequence[Answer]) -> list[Score]:
@@ -111,8 +129,10 @@ def _chances(arm: str, rows: Sequence[Answer]) -> list[Score]:
             guesses.setdefault(task_of(row), {})[row.item_id] = row.chance
     means = {task: fmean(items.values()) for task, items in guesses.items()}
     counts = {task: len(items) for task, items in guesses.items()}
-    if len(means) > 1:
-        means["mean"], counts["mean"] = fmean(means.values()), sum(counts.values())
+    inside = [task for task in means if not task.endswith(BEYOND_TASK)]
+    if len(inside) > 1:
+        means["mean"] = fmean(means[task] for task in inside)
+        counts["mean"] = sum(counts[task] for task in inside)
     return [
         score_of(arm, "in_context", f"chance/{task}", value, counts[task], Interval(value, value))
         for task, value in means.items()
