@@ -26,6 +26,8 @@ from pipeline.records import (
 from pipeline.stage3_evaluate import ifeval
 from pipeline.stage3_evaluate.instruction_following import read
 from pipeline.stage3_evaluate.questions import Question
+from pipeline.stage3_evaluate.report_data import read_run
+from pipeline.stage3_evaluate.report_instruction_following import constraint_charts
 from pipeline.stage3_evaluate.score import score
 from tests.project import Project
 
@@ -112,6 +114,31 @@ def test_all_or_nothing_kept_still_has_an_interval(kept: Followed) -> None:
 def test_answers_read_before_outcomes_were_kept_are_still_scored() -> None:
     found = numbers(of("a"), of("b"))
     assert "strict/unseen_types" in found and "strict_instructions/unseen_types" not in found
+
+
+def test_the_report_draws_strict_by_the_number_of_constraints(project: Project) -> None:
+    topics = [{"topic": f"t{i}", "instruction": f"Tell me about t{i}."} for i in range(4)]
+    (project.folder / "topics.jsonl").write_text("\n".join(map(json.dumps, topics)))
+    source = {"generator": "constrained_instructions", "topics": "topics.jsonl", "n": 8}
+    project.edit(
+        evaluate__abilities=["instruction_following"],
+        evaluate__arms=["teacher", "before"],
+        evaluate__instruction_following={
+            "unseen_types": source | {"combine": [1, 2]}, "seen_types": source,
+            "prompt": "show.yaml",
+        },
+    )  # fmt: skip
+    (project.folder / "teacher.py").write_text("def answer(request):\n    return 'a b'\n")
+    done = project.call("evaluate", "config.yaml")
+    assert done.returncode == 0, done.stderr
+    drawn = constraint_charts(read_run(project.run))
+    assert [chart.title for chart in drawn] == ["Instruction following: new types"]
+    scores = read_run(project.run).scores
+    assert scores is not None
+    shown = {(s.model, s.metric): s for s in scores.scores}
+    for n in (1, 2):
+        one = shown["teacher", f"strict/unseen_types/n={n}"]
+        assert f"teacher, constraints {n}: {100 * one.value:.0f}%" in drawn[0].svg
 
 
 # --- files in IFEval's form

@@ -18,6 +18,7 @@ from pipeline.stage3_evaluate.page import page_html, write_text
 from pipeline.stage3_evaluate.report_changes import Matrix, of_trained
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_in_context import in_context_charts
+from pipeline.stage3_evaluate.report_instruction_following import constraint_charts
 from pipeline.stage3_evaluate.report_markdown import comparison_markdown
 from pipeline.stage3_evaluate.report_paid import Shown, paid_charts
 from pipeline.stage3_evaluate.report_samples import Pair, paired, pairs_of, safe
@@ -101,6 +102,7 @@ def _versus(runs: tuple[RunFiles, RunFiles], names: tuple[str, str]) -> Versus:
         charts=[
             *in_context_charts(both, shown),
             *report_view.score_charts(both, shown),
+            *constraint_charts(both, shown),
             *paid_charts([Shown(runs[0], "before", names[0]), Shown(runs[1], "after", names[1])]),
         ],
         tables=report_view.tables(both),

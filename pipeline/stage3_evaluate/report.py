@@ -17,6 +17,7 @@ from pipeline.stage3_evaluate.report_costs import CostTable, cost_table
 from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tables
 from pipeline.stage3_evaluate.report_data import RunFiles, read_run
 from pipeline.stage3_evaluate.report_in_context import CurveTable, curve_table, in_context_charts
+from pipeline.stage3_evaluate.report_instruction_following import constraint_charts
 from pipeline.stage3_evaluate.report_markdown import markdown
 from pipeline.stage3_evaluate.report_paid import Shown, paid_charts
 from pipeline.stage3_evaluate.report_samples import Samples, choose, safe
@@ -105,6 +106,7 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         charts=[
             *in_context_charts(run),
             *report_view.score_charts(run),
+            *constraint_charts(run),
             *paid_charts([Shown(run, "after", "after")]),
         ],
         curves=curve_table(run),

@@ -273,13 +273,13 @@ def score_charts(run: RunFiles, names: Mapping[str, str] = NO_NAMES) -> list[Cha
     ):  # fmt: skip
         known = {s.metric for s in run.scores.scores if s.ability == ability}
         groups = {metric: shown for metric, shown in groups.items() if metric in known}
-        lines = _lines(run, ability, list(groups), names)
+        lines = lines_of(run, ability, list(groups), names)
         if any(line.points for line in lines):
             found.append(Chart(title, caption, charts.bars(title, list(groups.values()), lines)))
     return found
 
 
-def _lines(
+def lines_of(
     run: RunFiles, ability: str, metrics: Sequence[str], names: Mapping[str, str]
 ) -> list[Line]:
     assert run.scores is not None
