@@ -233,6 +233,7 @@ def test_a_public_file_is_asked_evenly(
         ({"path": "reviews.csv", "columns": {"text": "body"}}, {}, "no label"),
         (REVIEWS | {"columns": {"text": "words", "answer": "stars"}}, {}, "no column 'words'"),
         (REVIEWS | {"answers": {0: "good", 1: "good"}}, {}, "two labels or more.*good: 24"),
+        (REVIEWS | {"answers": {0: "good", 1: "Good"}}, {}, "Good, good differ in case alone"),
         (REVIEWS, {"shots": [0, 24]}, "asks for 24.*can be 22 at most.*negative: 12"),
         (REVIEWS | {"n": 30}, {}, "there are 24 different rows"),
         (REVIEWS, {"pool": REVIEWS | {"where": {"stars": 1}}}, None),

@@ -159,6 +159,12 @@ def _check_pool(pool: Pool, most: int, place: str) -> None:
             f"{place}: there must be two labels or more to tell apart; the texts of each: "
             f"{have or 'none'}"
         )
+    folded = [name.casefold() for name in pool]
+    if same := sorted(name for name in pool if folded.count(name.casefold()) > 1):
+        raise UserError(
+            f"{place}: the labels {', '.join(same)} differ in case alone, and answers are read "
+            "without it; give them one name with `answers`"
+        )
     allowed = most_shots(pool, beside_items=True)
     if most > allowed:
         raise UserError(

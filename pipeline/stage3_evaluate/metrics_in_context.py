@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import groupby
 from statistics import fmean, stdev, variance
 from typing import NamedTuple
@@ -143,11 +144,12 @@ def spreads(answers: dict[str, list[Answer]]) -> list[Spread]:
     """The spread of every arm, task, condition and k that was asked with several sets of shots."""
     found: list[Spread] = []
     for arm, rows in answers.items():
-        some = [row for row in rows if row.ability == "in_context"]
-        for where in dict.fromkeys(map(shots, some)):
-            one = _spread(arm, where, [row for row in some if shots(row) == where])
-            if one is not None:
-                found.append(one)
+        asked: dict[Shots, list[Answer]] = {}
+        for row in rows:
+            if row.ability == "in_context":
+                asked.setdefault(shots(row), []).append(row)
+        every = (_spread(arm, where, some) for where, some in asked.items())
+        found += [one for one in every if one is not None]
     return found
 
 
@@ -180,9 +182,14 @@ def _grouped(rows: Sequence[Answer], key: Callable[[Answer], int]) -> list[list[
 
 
 def shots(row: Answer) -> Shots:
-    match = _SHOTS.match(row.variant)
+    return _parsed(row.variant)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(variant: str) -> Shots:
+    match = _SHOTS.match(variant)
     if match is None:
-        raise ValueError(f"in_context variant {row.variant!r} is not of the form 'task k=4'")
+        raise ValueError(f"in_context variant {variant!r} is not of the form 'task k=4'")
     return Shots(match[1] or "task", int(match[3]), match[2] or NATURAL)
 
 
