@@ -77,8 +77,8 @@ class InContext(Strict):
             raise ValueError("tasks: no task can have the name mean: it stands for all of them")
         if marked := [name for name in names if name.endswith(BEYOND_TASK)]:
             raise ValueError(
-                f"tasks: {marked[0]!r} cannot be a name; one that ends in {BEYOND_TASK!r} is what a "
-                "task with `beyond: true` is called"
+                f"tasks: {marked[0]!r} cannot be a name: a name that ends in {BEYOND_TASK!r} means "
+                "a task with `beyond: true`"
             )
         if all(task.beyond for task in self.tasks):
             raise ValueError("tasks: all are `beyond: true`; the primary number needs another one")

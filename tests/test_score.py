@@ -263,6 +263,43 @@ def test_a_gain_of_one_training_seed_alone_is_no_verdict() -> None:
     assert one.verdict is Finding.DISTILLED
 
 
+def test_a_gain_that_ends_where_training_ended_is_no_verdict() -> None:
+    def arm(name: str, inside: int, longer: int, larger: int) -> list[Answer]:
+        variant = "step_by_step beyond="
+        return [
+            *cot(name, inside),
+            *rows(name, "chain_of_thought", f"{variant}longer", share(longer), prefix="longer"),
+            *rows(name, "chain_of_thought", f"{variant}larger", share(larger), prefix="larger"),
+        ]
+
+    before = arm("before", 10, 4, 4)
+    found = score({"before": before, "after": arm("after", 30, 6, 3)}, arms=ARMS)
+    one = compared(found, "accuracy/step_by_step")
+    assert one.verdict is Finding.INCONCLUSIVE
+    assert "not clearly beyond what was trained (+1 points" in one.reason
+    assert [(part.arm, part.n) for part in one.beyond] == [
+        ("beyond what was trained", 80), ("longer", 40), ("larger", 40),
+    ]  # fmt: skip
+    assert [part.difference for part in one.beyond] == pytest.approx([0.0125, 0.05, -0.025])
+    found = score({"before": before, "after": arm("after", 30, 20, 18)}, arms=ARMS)
+    assert compared(found, "accuracy/step_by_step").verdict is Finding.DISTILLED
+
+
+def test_an_in_context_task_beyond_training_is_in_no_mean_but_in_the_verdict() -> None:
+    def arm(name: str, inside: int, outside: int) -> list[Answer]:
+        return [
+            *rows(name, "in_context", "symbols k=8", share(inside)),
+            *rows(name, "in_context", "lists (beyond) k=8", share(outside), prefix="list"),
+        ]
+
+    found = score({"before": arm("before", 5, 8), "after": arm("after", 30, 8)}, arms=ARMS)
+    one = compared(found, "accuracy/mean/k=8")
+    assert (one.before, one.after) == (5 / 40, 30 / 40)
+    assert value(found, "after", "accuracy/lists (beyond)/k=8").value == 8 / 40
+    assert one.beyond[1].arm == "lists"
+    assert one.verdict is Finding.INCONCLUSIVE and "beyond what was trained" in one.reason
+
+
 def test_nothing_lost_is_a_claim_of_its_own_with_a_margin() -> None:
     def kept(before: int, after: int, margin: float) -> Kept:
         answers = {"before": cot("before", before), "after": cot("after", after)}

@@ -17,6 +17,7 @@ from pipeline.stage3_evaluate.metric_items import (
     right,
     variants,
 )
+from pipeline.stage3_evaluate.metrics_chain_of_thought import beyond_items as problems_beyond
 from pipeline.stage3_evaluate.metrics_chain_of_thought import chain_of_thought_scores
 from pipeline.stage3_evaluate.metrics_in_context import (
     at_largest,
@@ -62,6 +63,12 @@ def beyond_items(ability: str, rows: Sequence[Answer]) -> Items:
     rows = [row for row in rows if row.ability == ability]
     if ability == "in_context":
         return items_of(beyond_rows(rows), right, task_of)
+    if ability == "chain_of_thought":
+        return {
+            (metric.rsplit("/", 1)[-1], item): value
+            for metric, items in problems_beyond(rows).items()
+            for (_, item), value in items.items()
+        }
     return {}
 
 
@@ -77,8 +84,7 @@ def _primary_rows(ability: str, rows: Sequence[Answer]) -> dict[str, list[Answer
     rows = [row for row in rows if row.ability == ability]
     if ability == "in_context":
         rows = within(natural_rows(rows))
-        largest = largest_shots(rows)
-        ks = sorted(set(largest.values()))
+        ks = sorted(set(largest_shots(rows).values()))
         name = f"accuracy/mean/k={ks[0]}" if len(ks) == 1 else "accuracy/mean/largest k"
         found = {name: at_largest(rows)}
     elif ability == "chain_of_thought":

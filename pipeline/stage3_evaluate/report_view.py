@@ -182,6 +182,9 @@ def card_of(found: Comparison, intervals: dict[tuple[str, str, str], Score]) -> 
     if found.valid is not None:
         valid = f"{points(found.valid.difference)} ({found.valid.n} items)"
         facts.append(("on readable answers", valid))
+    for part in found.beyond[1:]:
+        name = f"beyond training: {part.arm.replace('_', ' ')}"
+        facts.append((name, f"{points(part.difference)} ({part.n} items)"))
     if found.seeds is not None:
         spread = found.seeds.differences
         text = f"{points(min(spread))} to {points(max(spread))}"

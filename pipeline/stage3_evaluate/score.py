@@ -15,13 +15,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pipeline.config_evaluate import CONTROL, SEED, TRAINED
+from pipeline.config_evaluate import BEYOND_TASK, CONTROL, SEED, TRAINED
 from pipeline.records import Answer, Score
 from pipeline.stage3_evaluate import statistics
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.held_out_text import TextScore
 from pipeline.stage3_evaluate.metric_items import Items, paired_strata
-from pipeline.stage3_evaluate.metrics import ability_scores, primary_items, valid_items
+from pipeline.stage3_evaluate.metrics import (
+    ability_scores,
+    beyond_items,
+    primary_items,
+    valid_items,
+)
 from pipeline.stage3_evaluate.metrics_chain_of_thought import GainChange, gain_changes
 from pipeline.stage3_evaluate.metrics_in_context import Spread, spreads
 from pipeline.stage3_evaluate.statistics import Gap, GapRecovered
@@ -36,6 +41,7 @@ from pipeline.stage3_evaluate.verdicts import (
 )
 
 READABLE = "on the items that both answered readably"
+BEYOND = "beyond what was trained"
 TOGETHER = "with all training seeds together"
 
 
@@ -142,6 +148,7 @@ def _compare(
                     found,
                     controls=_against_controls(answers, ability, metric, new[metric], seed),
                     seeds=_seeds(answers, ability, metric, old[metric], seed),
+                    beyond=[] if number else _beyond(ability, before, after, seed),
                 )
             )
     return comparisons, notes
@@ -155,6 +162,21 @@ def _against_controls(
         control = primary_items(ability, answers[arm]).get(metric, {})
         if control.keys() & after.keys():
             found.append(against(arm, control, after, seed))
+    return found
+
+
+def _beyond(
+    ability: str, before: Sequence[Answer], after: Sequence[Answer], seed: int
+) -> list[Against]:
+    """after - before on all sets beyond what was trained together, then on each."""
+    old, new = beyond_items(ability, before), beyond_items(ability, after)
+    shared = [key for key in old if key in new]
+    if not shared:
+        return []
+    found = [against(BEYOND, old, new, seed)]
+    for name in dict.fromkeys(stratum for stratum, _ in shared):
+        one = [{key: items[key] for key in shared if key[0] == name} for items in (old, new)]
+        found.append(against(name.removesuffix(BEYOND_TASK), one[0], one[1], seed))
     return found
 
 

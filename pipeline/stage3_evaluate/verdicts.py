@@ -90,7 +90,7 @@ class Comparison(msgspec.Struct, frozen=True):
     controls: list[Against] = []  # after - each control
     valid: Against | None = None  # after - before on the items that both answered readably
     seeds: Seeds | None = None  # all trainings of the student together
-    beyond: list[Against] = []  # after - before on each set beyond what was trained; all: first
+    beyond: list[Against] = []  # after - before beyond what was trained: all, then each set
 
 
 def decided(comparisons: list[Comparison], than: str = "before") -> list[Comparison]:
