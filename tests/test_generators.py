@@ -12,8 +12,10 @@ import pytest
 
 from pipeline import constraints
 from pipeline.errors import UserError
-from pipeline.records import Constraint
+from pipeline.records import Constraint, Extraction, Finish
 from pipeline.stage1_generate.generators import generate
+from pipeline.stage1_generate.seeds import seed_of_row
+from pipeline.stage3_evaluate.answers import expected_of, is_right, read_answer
 
 TOPICS = "data/seeds/topics.jsonl"
 HEADLINES = "data/eval/headlines.jsonl"
@@ -123,6 +125,10 @@ def problems(n: int, language: str = "en", **options: Any) -> list[Any]:
     ("name", "options"),
     [
         ("word_problems", {"steps": [1, 2]}),
+        ("coin_flips", {"steps": [2, 4]}),
+        ("last_letters", {"steps": [2, 4]}),
+        ("object_tracking", {"steps": [2, 4]}),
+        ("symbolic", {"steps": [2, 4]}),
         ("symbol_mapping", {}),
         ("classification", {"file": HEADLINES}),
         ("constrained_instructions", {"topics": TOPICS, "combine": [1, 2, 3]}),
@@ -353,3 +359,108 @@ def test_a_wrong_option_is_refused_and_the_right_ones_are_named(
     given: dict[str, Any] = {"n": 5, "seed": 1} | options
     with pytest.raises(UserError, match=told):
         list(islice(generate(name, **given), 1))
+
+
+def symbolic(name: str, n: int, **options: Any) -> list[Any]:
+    return rows(name, n, **options)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_a_coin_shows_heads_after_an_even_number_of_flips_and_half_the_answers_are_yes(
+    steps: int,
+) -> None:
+    made = symbolic("coin_flips", 60, steps=steps)
+    for row in made:
+        acts = row["question"].split(". ")[1:-1]
+        flips = sum(re.search(r"flips|turns", act) is not None for act in acts)
+        assert len(acts) == steps == row["steps"]
+        assert row["answer"] == ("no" if flips % 2 else "yes")
+    assert Counter(row["answer"] for row in made) == {"yes": 30, "no": 30}
+
+
+def test_last_letters_are_those_of_the_names_in_order() -> None:
+    for row in symbolic("last_letters", 80, steps=[1, 2, 5]):
+        words = re.findall(r'"(.*)"', row["question"])[0].split()
+        assert len(words) == row["steps"]
+        assert row["answer"] == "".join(word[-1] for word in words)
+
+
+@pytest.mark.parametrize("letters", [False, True])
+def test_objects_are_where_the_swaps_leave_them_and_every_place_is_right_equally_often(
+    letters: bool,
+) -> None:
+    made = symbolic("object_tracking", 90, steps=[2, 5], objects=3, letters=letters)
+    places = Counter()
+    for row in made:
+        begins = dict(re.findall(r"(\w+) has the (\w+) one", row["question"]))
+        swaps = re.findall(r"(?:First|Then) (\w+) and (\w+) swap", row["question"])
+        for one, two in swaps:
+            begins[one], begins[two] = begins[two], begins[one]
+        (asked,) = re.findall(r"does (\w+) hold in the end", row["question"])
+        right = row["choices"].index(begins[asked])
+        assert row["answer"] == (f"({'ABC'[right]})" if letters else begins[asked])
+        assert (f"(B) {row['choices'][1]}" in row["question"]) is letters
+        assert len(swaps) == row["steps"]
+        places[right] += 1
+    assert set(places.values()) == {30}
+
+
+@pytest.mark.parametrize("name", ["coin_flips", "last_letters", "object_tracking", "symbolic"])
+def test_symbolic_splits_share_no_name_and_no_thing(name: str) -> None:
+    words = {
+        side: {
+            word
+            for row in symbolic(name, 300, steps=[3, 4], split=side)
+            for word in re.findall(r"\b[A-Z][a-z]+\b", row["question"])
+        }
+        for side in ("train", "eval")
+    }
+    assert words["train"] & words["eval"] <= {"Is", "Join", "First", "Then", "Which"}
+    things = {
+        side: {
+            kind for row in symbolic("object_tracking", 100, split=side) for kind in row["choices"]
+        }
+        for side in ("train", "eval")
+    }
+    assert not things["train"] & things["eval"]
+
+
+def test_symbolic_problems_take_the_three_kinds_in_turn() -> None:
+    kinds = Counter(row["answer_kind"] for row in symbolic("symbolic", 30, steps=2))
+    assert kinds == {"yes_no": 10, "letters": 10, "option": 10}
+    some = symbolic("symbolic", 10, problems=["coin_flips", "last_letters"])
+    assert Counter(row["answer_kind"] for row in some) == {"yes_no": 5, "letters": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("coin_flips", {"steps": 0}, "option steps is 0"),
+        ("coin_flips", {"language": "zh"}, "no 'zh' form"),
+        ("last_letters", {"steps": 1, "split": "eval"}, "only 30 different problems"),
+        ("object_tracking", {"objects": 9}, "from 2 to 8"),
+        ("object_tracking", {"letters": "yes"}, "write true or false"),
+        ("symbolic", {"problems": ["dice"]}, "'dice'; write one of coin_flips"),
+        ("symbolic", {"problems": []}, "write a list of coin_flips"),
+    ],
+)
+def test_a_mistake_in_a_symbolic_generator_is_named(
+    name: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        symbolic(name, 100, **options)
+
+
+def test_the_answer_filter_reads_what_symbolic_problems_ask() -> None:
+    texts = {
+        "yes_no": "It is flipped twice, so yes. So the answer is {}.",
+        "letters": 'The letters joined are "{}".',
+        "option": "After the swaps the answer is the {} one.",
+    }
+    for row in symbolic("symbolic", 30, steps=3):
+        seed = seed_of_row(row, "t", "here")
+        expected = expected_of(seed)
+        text = texts[row["answer_kind"]].format(row["answer"])
+        found, value = read_answer(text, expected, Finish.STOP)
+        assert found is Extraction.VALUE and value is not None
+        assert is_right(value, row["answer"], expected)

@@ -4,6 +4,10 @@ The same name, n, seed and options always give the same rows. A row is a plain d
 form of a seed-file line.
 
     word_problems              arithmetic stories with a known answer and a number of steps
+    coin_flips                 does a coin still show heads after some people flipped it
+    last_letters               the last letters of some names, joined
+    object_tracking            who holds what after some swaps
+    symbolic                   these three in turn
     symbol_mapping             in-context episodes whose labels mean nothing outside the episode
     classification             in-context episodes from a file of labelled sentences
     list_functions             in-context episodes of lists that a hidden rule changes
@@ -21,6 +25,12 @@ from pipeline.errors import UserError
 from pipeline.stage1_generate.generators.constrained import constrained_instructions
 from pipeline.stage1_generate.generators.episodes import classification, symbol_mapping
 from pipeline.stage1_generate.generators.list_functions import list_functions
+from pipeline.stage1_generate.generators.symbolic import (
+    coin_flips,
+    last_letters,
+    object_tracking,
+    symbolic,
+)
 from pipeline.stage1_generate.generators.word_problems import word_problems
 
 
@@ -33,6 +43,10 @@ def blank(n: int, seed: int, language: str) -> Iterator[dict[str, Any]]:
 
 GENERATORS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "word_problems": word_problems,
+    "coin_flips": coin_flips,
+    "last_letters": last_letters,
+    "object_tracking": object_tracking,
+    "symbolic": symbolic,
     "symbol_mapping": symbol_mapping,
     "classification": classification,
     "list_functions": list_functions,
