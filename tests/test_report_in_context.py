@@ -91,6 +91,10 @@ def test_every_task_and_condition_has_a_curve_with_its_chance(texts: tuple[str, 
         assert svg.count("<title>") == 15, name  # three arms, five k
 
 
+def test_only_trained_arms_are_rows_of_what_was_trained(texts: tuple[str, str]) -> None:
+    assert texts[0].count('<th scope="row">everything</th>') == 1
+
+
 def test_the_markdown_has_the_curves_with_chance_and_spread(texts: tuple[str, str]) -> None:
     table = texts[1].split("## In-context learning by number of examples")[1].split("##")[0]
     head, _, *rows = [line for line in table.strip().splitlines() if line.startswith("|")]

@@ -38,7 +38,10 @@ def matrix(run: RunFiles) -> Matrix | None:
     """None where no trained student was measured."""
     if run.scores is None:
         return None
-    return of_trained([(trained_on(arm), run.scores, arm) for arm in run.scores.arms])
+    found = run.scores
+    trained = {change.found.arm for change in found.changes}
+    trained |= {text.arm for text in found.text if text.ratio is not None}
+    return of_trained([(trained_on(arm), found, arm) for arm in found.arms if arm in trained])
 
 
 def of_trained(students: Sequence[tuple[str, Scores, str]]) -> Matrix | None:

@@ -16,6 +16,12 @@ from pipeline.stage3_evaluate.metrics_in_context import NATURAL, Spread
 from pipeline.stage3_evaluate.report_data import RunFiles
 from pipeline.stage3_evaluate.report_view import NO_NAMES, Chart
 
+RIGHT = {
+    NATURAL: "the true label",
+    "random": "the true label, not the examples' random ones",
+    "flipped": "the flipped label, as in the examples",
+    "arbitrary": "the nonsense word, as in the examples",
+}
 _ACCURACY = re.compile(r"accuracy/([^/]+)(?:/([a-z]+))?/k=(\d+)")
 
 
@@ -63,14 +69,9 @@ def in_context_charts(run: RunFiles, names: Mapping[str, str] = NO_NAMES) -> lis
             f"accuracy by k, {name}", [str(k) for k in ks], lines, "k examples",
             chance.get(curve.task),
         )  # fmt: skip
-        caption = "accuracy by number of examples shown; right is "
-        caption += {
-            "random": "the true label, though the examples' labels are random",
-            "flipped": "the flipped label that the examples show",
-            "arbitrary": "the nonsense word that the examples show",
-        }.get(curve.labels, "the true label")
-        if not chance.get(curve.task):
-            caption = "accuracy by number of examples shown"
+        caption = "accuracy by number of examples shown"
+        if chance.get(curve.task):
+            caption += f"; right: {RIGHT[curve.labels]}"
         shown.append(Chart(f"In context: {name}", caption, svg))
     return shown
 
