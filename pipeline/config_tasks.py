@@ -19,7 +19,8 @@ class SeedSource(BaseModel):
     """Where a task's seeds come from; one of
 
     a file: JSON lines, .csv, .tsv or .txt; `columns` and `answers` say what is where in it,
-                                       `where` which rows are meant: {language: en}
+                                       `where` which rows are meant: {language: en}; `form` is
+                                       the form of a benchmark: gsm8k, svamp, bbh
     {generator: NAME, n: ...}          further keys are the generator's options
     {dataset: HUB_ID, split: ...}      further keys are `datasets.load_dataset`'s
     {from: TASK, rows: kept}           what an earlier task of this config made; a `path` beside
@@ -38,6 +39,7 @@ class SeedSource(BaseModel):
     columns: dict[str, str | int | list[str | int]] | None = None  # field -> column(s) of a file
     answers: dict[str | int, str] | None = None  # a file's answers under other names
     where: dict[str | int, str | int | float | bool] | None = None  # column -> its value
+    form: Literal["rows", "gsm8k", "svamp", "bbh"] | None = None  # left out: recognised
     n: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -50,11 +52,13 @@ class SeedSource(BaseModel):
             )
         if self.rows is not None and self.from_task is None:
             raise ValueError("rows goes with `from`, the task whose answers are meant")
-        if self.path is None and (self.columns or self.answers or self.where):
-            raise ValueError("columns, answers and where are for a file (`path`)")
+        if self.path is None and (self.columns or self.answers or self.where or self.form):
+            raise ValueError("columns, answers, where and form are for a file (`path`)")
+        if self.columns and self.form:
+            raise ValueError("give columns, which say what is what, or form, which knows it")
         if (self.path or self.from_task) and self.model_extra:
             kind = (
-                "a file takes columns, answers and where"
+                "a file takes columns, answers, where and form"
                 if self.path
                 else "`from` takes no options"
             )

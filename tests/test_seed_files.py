@@ -92,5 +92,5 @@ def test_a_mistake_in_a_table_names_its_place(
 
 
 def test_columns_are_for_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="columns, answers and where are for a file"):
+    with pytest.raises(ValueError, match="columns, answers, where and form are for a file"):
         SeedSource.model_validate({"generator": "word_problems", "columns": {"text": "a"}})

@@ -1,4 +1,4 @@
-"""Seed files: JSON lines, CSV, TSV, and text with a label and a text on each line.
+"""Seed files: JSON lines, JSON, CSV, TSV, and text with a label and a text on each line.
 
 `columns` says which column of the file (by its name, or its number from 0 in a file without a
 header) gives which field of a seed; several in a list are joined by a space. `answers` gives the
@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pipeline.errors import UserError
 
@@ -33,7 +35,7 @@ def read_file(
     if kind in (".csv", ".tsv", ".txt"):
         rows = _read_table(path, kind, columns)
     else:
-        rows = _read_lines(path)
+        rows = _read_document(path) if kind == ".json" else _read_lines(path)
     names = {str(old): new for old, new in (answers or {}).items()}
     if where:
         rows = _where(path, rows, where)
@@ -77,6 +79,21 @@ def _value(row: Mapping[Any, Any], column: str | int | list[str | int], place: s
     if not isinstance(column, list):
         return row[column]
     return " ".join(str(row[one]).strip() for one in wanted)
+
+
+def _read_document(path: Path) -> Iterator[Line]:
+    """One JSON document: a list of rows, or a single one; else JSON lines under another name."""
+    try:
+        document = msgspec.json.decode(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        yield from _read_lines(path)
+        return
+    rows = document if isinstance(document, list) else [document]
+    for number, row in enumerate(rows, 1):
+        place = f"{path}:{number}"
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: not a JSON object: {row!r:.60}")
+        yield place, row
 
 
 def _read_lines(path: Path) -> Iterator[Line]:

@@ -18,6 +18,7 @@ from pipeline.config import SeedSource
 from pipeline.constraints import require_known
 from pipeline.errors import UserError
 from pipeline.records import Constraint, Seed, canonical_json, digest
+from pipeline.stage1_generate.benchmark_files import benchmark_rows
 from pipeline.stage1_generate.seed_files import read_file
 
 QUESTION_FIELDS = ("question", "instruction", "text")
@@ -66,7 +67,9 @@ def source_rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, 
     if source.path is None and (source.from_task or source.run):
         raise UserError(f"`from` and `run` are for the seeds of tasks; seen: {source.described()}")
     if source.path is not None:
-        yield from read_file(Path(source.path), source.columns, source.answers, source.where)
+        lines = read_file(Path(source.path), source.columns, source.answers, source.where)
+        named = "rows" if source.columns else source.form  # `columns` says what is what
+        yield from benchmark_rows(lines, named)
     elif source.generator is not None:
         from pipeline.stage1_generate.generators import generate
 
@@ -74,7 +77,7 @@ def source_rows(source: SeedSource, seed: int) -> Iterator[tuple[str, dict[str, 
         for i, row in enumerate(generate(source.generator, source.n or 100, **options)):
             yield f"{source.generator} #{i}", row
     else:
-        yield from _read_hub(source)
+        yield from benchmark_rows(_read_hub(source), None)
 
 
 def _read_hub(source: SeedSource) -> Iterator[tuple[str, dict[str, Any]]]:
