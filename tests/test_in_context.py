@@ -357,6 +357,23 @@ def test_the_spread_is_over_draws_and_within_them_over_orders() -> None:
     assert scored([row for row in rows if (row.draw, row.order) == (0, 0)]).spread == []
 
 
+def test_the_mean_of_tasks_has_a_spread_where_all_have_as_many_draws() -> None:
+    def rows(task: str, values: list[float]) -> list[Answer]:
+        return [
+            answer(f"{task}{item}", f"{task} k=2", draw, 0, float(item < 10 * value))
+            for draw, value in enumerate(values)
+            for item in range(10)
+        ]
+
+    both = [*rows("a", [0.2, 0.4, 0.6]), *rows("b", [0.6, 0.4, 0.8])]
+    (mean,) = [one for one in scored(both).spread if one.task == "mean"]
+    assert mean.draws == pytest.approx([0.4, 0.4, 0.7])
+    assert mean.sd == pytest.approx(stdev([0.4, 0.4, 0.7]))
+    for other in (rows("b", [0.6]), rows("b", [0.6, 0.4])):
+        found = scored([*rows("a", [0.2, 0.4, 0.6]), *other]).spread
+        assert "mean" not in {one.task for one in found}
+
+
 def test_the_primary_number_is_of_natural_labels_alone() -> None:
     def rows(natural: float, flipped: float) -> list[Answer]:
         return [

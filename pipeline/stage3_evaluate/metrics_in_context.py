@@ -148,8 +148,21 @@ def spreads(answers: dict[str, list[Answer]]) -> list[Spread]:
         for row in rows:
             if row.ability == "in_context":
                 asked.setdefault(shots(row), []).append(row)
-        every = (_spread(arm, where, some) for where, some in asked.items())
-        found += [one for one in every if one is not None]
+        every = {where: _spread(arm, where, some) for where, some in asked.items()}
+        found += [*_of_tasks(arm, every), *(one for one in every.values() if one is not None)]
+    return found
+
+
+def _of_tasks(arm: str, every: dict[Shots, Spread | None]) -> list[Spread]:
+    """The spread of the mean of tasks under natural labels, where all have as many draws."""
+    found = []
+    inside = {w: one for w, one in every.items() if w.labels == NATURAL and not w.beyond}
+    for k in dict.fromkeys(where.k for where in inside):
+        tasks = [one.draws if one else [] for where, one in inside.items() if where.k == k]
+        draws = [fmean(values) for values in zip(*tasks, strict=False)]
+        if len(tasks) > 1 and len(draws) > 1 and all(len(t) == len(draws) for t in tasks):
+            low, high = min(draws), max(draws)
+            found.append(Spread(arm, "mean", NATURAL, k, draws, low, high, stdev(draws), None))
     return found
 
 
