@@ -81,7 +81,8 @@ def _read(source: SeedSource, task: str, seed: int) -> list[Seed]:
     """Every row once: the same text with the same label is one item, however often it is there."""
     path = Path(source.path) if source.path else None
     stamp = path.stat().st_mtime_ns if path and path.is_file() else 0
-    return list(_read_once(source.model_dump_json(by_alias=True), task, seed, stamp))
+    whole = source.model_copy(update={"n": None})  # what is not asked is the pool
+    return list(_read_once(whole.model_dump_json(by_alias=True), task, seed, stamp))
 
 
 @lru_cache(maxsize=8)
