@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.records import Answer, Extraction, Finish, Generation, Seed
@@ -19,6 +20,8 @@ from pipeline.stage3_evaluate.metrics_chain_of_thought import (
     chain_of_thought_scores,
     gain_changes,
 )
+from pipeline.stage3_evaluate.report import write_report
+from pipeline.stage3_evaluate.score import score
 from tests.project import Project, write_seeds
 
 Vote = str | None  # None: cannot be read
@@ -115,7 +118,7 @@ def test_direct_answers_that_reason_spoil_the_gain_and_are_reported() -> None:
         for i, row in enumerate(sorted(rows, key=lambda row: row.variant))
     ]
     scores, notes = chain_of_thought_scores("after", spoilt, seed=1)
-    metrics = {score.metric: score.value for score in scores}
+    metrics = {found.metric: found.value for found in scores}
     assert metrics["reasoned/direct"] == pytest.approx(0.4)
     assert "gain" not in metrics
     assert any("is not measured: 40 %" in note for note in notes)
@@ -127,7 +130,7 @@ def test_direct_answers_that_reason_spoil_the_gain_and_are_reported() -> None:
 def test_sets_beyond_have_numbers_of_their_own() -> None:
     rows = arm_rows("1100", "1111") + arm_rows("0000", "1000", " beyond=longer")
     scores, _ = chain_of_thought_scores("after", rows, seed=1)
-    metrics = {score.metric: score.value for score in scores}
+    metrics = {found.metric: found.value for found in scores}
     assert metrics["accuracy/step_by_step"] == 1.0
     assert metrics["accuracy/step_by_step/longer"] == 0.25
     assert metrics["gain"] == 0.5
@@ -139,7 +142,7 @@ def test_votes_of_samples_are_counted_and_unread_ones_have_none() -> None:
     said = ["12", "12", "7", "8", "-"]
     rows = [answer("q", "sampled", one == "12", said=one) for one in said]
     scores, _ = chain_of_thought_scores("after", rows, seed=1)
-    metrics = {score.metric: score.value for score in scores}
+    metrics = {found.metric: found.value for found in scores}
     assert metrics["majority/m=1"] == pytest.approx(0.4)
     assert metrics["majority/m=5"] == pytest.approx(1.0)
     assert metrics["no_answer/sampled"] == pytest.approx(0.2)
@@ -193,9 +196,9 @@ def test_a_run_asks_sets_beyond_and_samples_and_scores_them(project: Project) ->
     assert len({row["request_id"] for row in sampled}) == 18
     assert {row["sample"] for row in sampled} == {0, 1, 2}
     metrics = {
-        score["metric"]: score["value"]
-        for score in json.loads((project.run / "6_scores.json").read_text())["scores"]
-        if score["model"] == "teacher"
+        found["metric"]: found["value"]
+        for found in json.loads((project.run / "6_scores.json").read_text())["scores"]
+        if found["model"] == "teacher"
     }
     assert metrics["accuracy/step_by_step/longer"] == 1.0
     # The teacher of this project is wrong in every third sample.
@@ -221,3 +224,20 @@ def test_an_item_whose_answer_is_none_of_its_choices_is_refused(project: Project
     done = project.call("plan", "config.yaml")
     assert done.returncode == 2
     assert "'green', which is none of its choices: (A) red, (B) blue" in done.stderr
+
+
+def test_the_report_has_sets_beyond_votes_and_the_change_of_the_gain(tmp_path: Path) -> None:
+    before = arm_rows("1100", "1100") + arm_rows("1100", "0000", " beyond=longer")
+    after = arm_rows("1100", "1111") + arm_rows("1100", "1000", " beyond=longer")
+    spoilt = [msgspec.structs.replace(row, reasoned=row.variant == "direct") for row in before]
+    before += [answer(f"q{i}", "sampled", i % 2 == 0) for i in range(4) for _ in range(3)]
+    answers = {"before": before, "after": after, "control-random": spoilt}
+    scores = score(answers, arms=list(answers), seed=1)
+    (tmp_path / "6_scores.json").write_bytes(msgspec.json.encode(scores))
+    page, plain = (path.read_text() for path in write_report(tmp_path))
+    assert "beyond what was trained" in page
+    assert "majority of m samples" in page
+    for text in (page, plain):
+        assert "longer" in text
+        assert "+50 points" in text
+        assert "100 % of the direct answers of control-random reason first" in text

@@ -49,6 +49,8 @@ def write_tasks(config: Config, folder: Path) -> dict[str, int]:
     """
     sets: dict[str, list[Question]] = {}
     for question in questions_of(config, "before"):
+        if question.sample:  # further samples of an item are lm-eval's `repeats`
+            continue
         name = task_name(config.name, question.ability, question.variant)
         sets.setdefault(name, []).append(question)
     folder.mkdir(parents=True, exist_ok=True)

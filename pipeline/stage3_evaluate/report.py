@@ -12,6 +12,11 @@ import msgspec
 from pipeline.stage1_generate.curate.funnel import Funnel
 from pipeline.stage3_evaluate import report_view
 from pipeline.stage3_evaluate.page import page_html, write_text
+from pipeline.stage3_evaluate.report_chain_of_thought import (
+    GainTable,
+    gain_table,
+    reasoning_charts,
+)
 from pipeline.stage3_evaluate.report_changes import Matrix, matrix
 from pipeline.stage3_evaluate.report_costs import CostTable, cost_table
 from pipeline.stage3_evaluate.report_curation import CurationTable, curation_tables
@@ -59,6 +64,7 @@ class Page(msgspec.Struct, frozen=True):
     costs: CostTable | None
     charts: list[Chart]
     curves: CurveTable | None
+    gains: GainTable | None
     tables: list[Table]
     funnel: Funnel | None
     bars: list[Bar]
@@ -106,10 +112,12 @@ def _page(run: RunFiles, samples: Samples) -> Page:
         charts=[
             *in_context_charts(run),
             *report_view.score_charts(run),
+            *reasoning_charts(run),
             *constraint_charts(run),
             *paid_charts([Shown(run, "after", "after")]),
         ],
         curves=curve_table(run),
+        gains=gain_table(run),
         tables=report_view.tables(run),
         funnel=run.funnel,
         bars=_bars(run.funnel) if run.funnel else [],

@@ -27,6 +27,11 @@ def markdown(page: Page) -> str:
         "## All arms",
         _numbers(page),
         *(["## In-context learning by number of examples", _curves(page)] if page.curves else []),
+        *(
+            ["## What was gained by reasoning", _table(page.gains.columns, page.gains.rows)]
+            if page.gains
+            else []
+        ),
         *_costs(page),
         "## Training data",
         _funnel(page),
