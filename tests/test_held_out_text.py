@@ -85,7 +85,11 @@ def test_what_a_training_cost_is_measured_and_in_the_report(project: Project) ->
     record = next(row for row in project.rows("steps.jsonl") if row["step"] == "text")
     assert record["notes"] == {"not measured, only known by answers": ["teacher"]}
     page = (project.run / "7_report.md").read_text()
-    assert f"the task {task} alone" in page and "Held-out text: perplexity" in page
+    assert (
+        page.count("| everything |") == 1
+        and f"the task {task} alone" in page
+        and "Held-out text: perplexity" in page
+    )
     assert project.call("verify", "small").returncode == 0
     assert "nothing to do" in project.call("run", "config.yaml").stdout
 

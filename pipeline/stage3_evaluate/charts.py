@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from pipeline.config_evaluate import CONTROL
+from pipeline.config_evaluate import TRAINED
 
 WIDTH, HEIGHT = 380, 230
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 34
@@ -213,7 +213,10 @@ def arm_class(arm: str) -> str:
         return f"arm-{arm}"
     if arm == "before_again":
         return "arm-again"
-    return "arm-control" if arm.startswith(CONTROL) else "arm-other"
+    for beginning in TRAINED:
+        if arm.startswith(beginning):
+            return f"arm-{beginning.rstrip('-')}"
+    return "arm-other"
 
 
 def _percent_grid() -> Markup:

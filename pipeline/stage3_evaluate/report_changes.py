@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pipeline.config_evaluate import CONTROL, ONLY, SEED
+from pipeline.config_evaluate import CONTROL, ONLY, SEED, TRAINED
 from pipeline.stage3_evaluate.held_out_text import TextScore
 from pipeline.stage3_evaluate.report_data import RunFiles
 from pipeline.stage3_evaluate.report_view import TITLES, metric_name
@@ -38,10 +38,8 @@ def matrix(run: RunFiles) -> Matrix | None:
     """None where no trained student was measured."""
     if run.scores is None:
         return None
-    found = run.scores
-    trained = {change.found.arm for change in found.changes}
-    trained |= {text.arm for text in found.text if text.ratio is not None}
-    return of_trained([(trained_on(arm), found, arm) for arm in found.arms if arm in trained])
+    trained = [arm for arm in run.scores.arms if arm == "after" or arm.startswith(TRAINED)]
+    return of_trained([(trained_on(arm), run.scores, arm) for arm in trained])
 
 
 def of_trained(students: Sequence[tuple[str, Scores, str]]) -> Matrix | None:
