@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-NO_FOLDER = ("http_engine.py", "faulty_server.py", "restart.py", "hostile_answers.py")
+NO_FOLDER = (
+    "coverage.py",
+    "http_engine.py",
+    "faulty_server.py",
+    "restart.py",
+    "hostile_answers.py",
+)
 BENCH = Path(__file__).parent.parent / "bench"
 
 
@@ -31,6 +37,7 @@ BENCH = Path(__file__).parent.parent / "bench"
         ),
         ("train_ratio.py --model tiny --steps 6 --rounds 1", "median ratio "),
         ("soft_cost.py --model tiny --steps 4 --rounds 1", "soft: median time "),
+        ("coverage.py --runs 40 --kinds share difference perplexity", "| perplexity |"),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],
 )
