@@ -64,7 +64,13 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _with_config(commands, "run", "do every step that is missing", _run)
     run.add_argument("--until", choices=STEP_NAMES, help="stop after this step")
-    run.add_argument("--on", choices=["local", "print"], help="where; print: only say how")
+    run.add_argument(
+        "--on", choices=["local", "slurm", "print"],
+        help="where; print: the commands and what each has to wait for",
+    )  # fmt: skip
+    run.add_argument(
+        "--dry-run", action="store_true", help="with --on slurm: write the scripts, submit nothing"
+    )
     plan = _with_config(commands, "plan", "what would be asked, what is paid, tokens, cost", _plan)
     plan.add_argument("--prompts", type=int, default=3, help="how many rendered prompts to print")
     plan.add_argument(
@@ -215,6 +221,7 @@ def _run(arguments: argparse.Namespace) -> int:
         until=arguments.until,
         redo=arguments.redo,
         on=arguments.on,
+        dry_run=arguments.dry_run,
     )
 
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from pipeline.config_dataset import Control, DatasetFiles, Mixture
 from pipeline.config_evaluate import ARMS, CONTROL, ONLY, SEED, Evaluate
+from pipeline.config_execution import Execution
 from pipeline.config_file import Location, apply_override, dump_yaml, load_yaml
 from pipeline.config_models import (
     Backend,
@@ -87,15 +88,6 @@ class Budget(Strict):
     # Of the last 200 new answers of a task at least this share must pass its filters, and a
     # quarter of the share that passed before; else the run pauses before more is spent. 0: never.
     min_acceptance: float = Field(0.02, ge=0, le=1)
-
-
-class Execution(Strict):
-    on: Literal["local", "print"] = "local"
-    shards: int = Field(1, ge=1)
-    # After a stop signal a shard waits so long for answers in flight, then ends where it stands.
-    grace_seconds: float = Field(1.5, ge=0)
-    progress_seconds: float = Field(10.0, gt=0)  # between plain progress lines in a log
-    probe_every: int | None = Field(1000, ge=1)  # rows between probes of a hosted teacher
 
 
 def _not_reserved(name: str) -> str:

@@ -95,8 +95,11 @@ def steps_of(steps: Sequence[Step], command: str, until: str | None = None) -> l
     return [step for step in steps if step.name.split()[0] in kinds]
 
 
-def checked_config(path: Path, overrides: Sequence[str]) -> Config:
-    """The config, with everything tested that can be tested without opening a model."""
+def checked_config(path: Path, overrides: Sequence[str], *, keys: bool = True) -> Config:
+    """The config, with everything tested that can be tested without opening a model.
+
+    `keys`: also that the environment has the teachers' keys, which another machine may have.
+    """
     from pipeline.stage1_generate.checks import check_together
     from pipeline.stage1_generate.curate.judge import common_filters, filters_of
     from pipeline.stage1_generate.generate import check_tasks
@@ -110,7 +113,7 @@ def checked_config(path: Path, overrides: Sequence[str]) -> Config:
         filters_of(config, task, common_filters(config))
     for name, teacher in config.all_teachers.items():
         place = "teacher" if config.teacher is not None else f"teachers.{name}"
-        if teacher.backend == "openai":
+        if keys and teacher.backend == "openai":
             api_key(teacher.serving, place)
     return config
 

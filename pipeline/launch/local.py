@@ -15,8 +15,10 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline import stopping
-from pipeline.errors import DONE, FAILED
+from pipeline.config import Config, load_config
+from pipeline.errors import DONE, FAILED, UserError
 from pipeline.flow import COMMANDS, all_steps, alone, checked_config, redo_from, steps_of
+from pipeline.launch.plan import jobs_of
 from pipeline.models.deaths import left_behind
 from pipeline.steps import State, state
 
@@ -31,16 +33,18 @@ def run(
     until: str | None = None,
     redo: str | None = None,
     on: str | None = None,
+    dry_run: bool = False,
 ) -> int:
     """Do what is missing, up to `until`. Returns the exit code of the command that ended it."""
-    config = checked_config(path, overrides)
-    where = on or config.execution.on
+    where = on or load_config(path, overrides).execution.on
+    config = checked_config(path, overrides, keys=where == "local")
     if where == "print":
-        for command in _commands(until):
-            extra = ["--redo", redo] if redo in COMMANDS[command] else []
-            extra += _stop_at(command, until)
-            print(shlex.join(["distill", *_arguments(command, path, overrides, *extra)]))
-        return DONE
+        return _print(config, path, overrides, until, redo)
+    if dry_run and (where != "slurm" or redo is not None):
+        raise UserError(
+            "--dry-run goes with --on slurm, and not with --redo, which takes files away; "
+            "`distill plan` says what would be asked"
+        )
     steps = all_steps(config)
     if redo is not None:
         # Everything that can be wrong is looked for before anything is taken away.
@@ -50,6 +54,10 @@ def run(
                 return code
         with alone(config.run_dir):
             redo_from(config, steps, redo)
+    if where == "slurm":
+        from pipeline.launch import slurm
+
+        return slurm.run(config, path, overrides, steps, until=until, dry_run=dry_run)
     to_do = rows_failed = False
     for command in _commands(until):
         stop = _stop_at(command, until)
@@ -74,6 +82,21 @@ def run(
     if report.is_file():
         print(f"report: {report}")
     return FAILED if rows_failed else DONE
+
+
+def _print(
+    config: Config, path: Path, overrides: Sequence[str], until: str | None, redo: str | None
+) -> int:
+    """The commands with their edges, for any other scheduler."""
+    for job in jobs_of(config, until):
+        after = f", after {' '.join(job.after)}" if job.after else ""
+        print(f"# {job.name}{after}" + ("; in any order, at once:" if job.units else ""))
+        for words in [unit.words for unit in job.units] or job.commands:
+            command, *rest = words.split()
+            extra = ["--redo", redo] if redo in COMMANDS[command] and not rest else []
+            extra += _stop_at(command, until)
+            print(shlex.join(["distill", *_arguments(command, path, overrides, *rest, *extra)]))
+    return DONE
 
 
 def state_or_to_do(steps: Sequence[object], name: str) -> State:

@@ -1,0 +1,73 @@
+"""`execution:` of a config: where the work is done, in how many parts. No part of an identity."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from pipeline.config_models import Strict
+
+# What a launcher must set itself for its promises to hold.
+OURS = (
+    "array", "chdir", "dependency", "error", "export", "job-name", "kill-on-invalid-dep",
+    "open-mode", "output", "parsable", "requeue", "no-requeue", "signal", "test-only", "wrap",
+)  # fmt: skip
+
+
+def _sbatch_options(given: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+    for name, value in given.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            raise ValueError(f"{name!r} is no long option of sbatch; write it as in `mem: 32G`")
+        if name.replace("_", "-") in OURS:
+            raise ValueError(f"{name} is set by the launcher itself (docs/slurm.md)")
+        if "\n" in str(value):
+            raise ValueError(f"{name}: a value is one line")
+    return {name.replace("_", "-"): value for name, value in given.items()}
+
+
+# Long options of sbatch by name; true for one without a value. Handed on untouched.
+SbatchOptions = Annotated[dict[str, str | int | bool], AfterValidator(_sbatch_options)]
+
+
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("the name of an environment variable, never its value")
+    return name
+
+
+def _file(path: str | None) -> str | None:
+    if path is not None and not Path(path).is_file():
+        raise ValueError(f"no such file (looked from {Path.cwd()})")
+    return path
+
+
+class Slurm(Strict):
+    options: SbatchOptions = {}  # of every job
+    # Over those, of the jobs of one stage.
+    generate: SbatchOptions = {}
+    curate: SbatchOptions = {}
+    train: SbatchOptions = {}
+    evaluate: SbatchOptions = {}
+    report: SbatchOptions = {}
+    setup: list[str] = []  # lines of each script before its command: modules, keys
+    environment: list[Annotated[str, AfterValidator(_variable)]] = []  # handed on by name
+    python: str | None = None  # how it is started on a node, as `apptainer exec x.sif python`
+    at_once: int | None = Field(None, ge=1)  # tasks of an array that may run at a time
+    array_size: int = Field(1000, ge=1)  # the site's MaxArraySize, less 1
+    notice: int = Field(120, ge=10)  # seconds between the warning and the time limit
+    requeues: int = Field(100, ge=0)  # of one job; preemption by Slurm does not count
+    processes: int = Field(1, ge=1)  # of the training, on each node
+    accelerate: Annotated[str | None, AfterValidator(_file)] = None  # its config file
+
+
+class Execution(Strict):
+    on: Literal["local", "slurm", "print"] = "local"
+    shards: int = Field(1, ge=1, le=99_999)
+    # After a stop signal a shard waits so long for answers in flight, then ends where it stands.
+    grace_seconds: float = Field(1.5, ge=0)
+    progress_seconds: float = Field(10.0, gt=0)  # between plain progress lines in a log
+    probe_every: int | None = Field(1000, ge=1)  # rows between probes of a hosted teacher
+    slurm: Slurm = Slurm()

@@ -1,0 +1,112 @@
+"""A config as jobs: which commands, in how many parts, after which others. Pure data.
+
+Every job is a few `distill` commands that anyone can type; a launcher decides only where they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from pipeline.config import Config
+from pipeline.flow import COMMANDS, steps_of
+from pipeline.launch.part import identity_of
+from pipeline.launch.units import Unit, UnitState, statuses
+from pipeline.stage1_generate.asking import left_to_the_last
+from pipeline.steps import State, Step, records, state
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Commands one after the other; with `units`, one command for each unit, in any order."""
+
+    name: str
+    resources: str  # which table of the config says what it needs
+    after: tuple[str, ...]
+    commands: tuple[str, ...] = ()  # words after `distill`, the config left out
+    units: tuple[Unit, ...] = ()
+
+    @property
+    def all_units(self) -> tuple[Unit, ...]:
+        """Each with the command that it is typed as."""
+        return self.units or tuple(Unit(command.split()[0]) for command in self.commands)
+
+
+def jobs_of(config: Config, until: str | None = None) -> list[Job]:
+    """The jobs of a config in order; `until` as in `distill run`."""
+    shards, slurm = config.execution.shards, config.execution.slurm
+    found: list[Job] = []
+
+    def add(name: str, resources: str, *commands: str, units: Sequence[Unit] = ()) -> None:
+        """After the job before it, which may be several arrays."""
+        last = found[-1].resources if found else None
+        after = tuple(job.name for job in found if job.units and job.resources == last)
+        after = after or tuple(job.name for job in found[-1:])
+        size = slurm.array_size
+        groups = [tuple(units[at : at + size]) for at in range(0, len(units), size)] or [()]
+        for number, group in enumerate(groups, 1):
+            suffix = f"-{number}" if len(groups) > 1 else ""
+            found.append(Job(f"{name}{suffix}", resources, after, commands, group))
+
+    curating = ["curate"]
+    if shards == 1:
+        add("generate", "generate", "generate")
+    else:
+        add("generate", "generate", units=[Unit("generate", n, shards) for n in _to(shards)])
+        if left_to_the_last(config):
+            add("rest", "generate", "generate")
+        else:
+            curating.insert(0, "generate --gather")
+    add("curate", "curate", *curating)
+    add("train", "train", "train")
+    arms = [Unit("evaluate", arm=arm) for arm in config.evaluate.all_arms]
+    add("evaluate", "evaluate", units=arms)
+    # Held-out text and suites of tasks are asked of models too, by the command for the whole.
+    opens = bool(config.evaluate.held_out_text or config.evaluate.suite)
+    add("report", "evaluate" if opens else "report", "evaluate --gather", "report")
+    return _up_to(found, until)
+
+
+def missing_units(config: Config, steps: Sequence[Step], job: Job) -> list[Unit]:
+    """What of a job the run folder lacks; none of them: the job is done."""
+    # The last command of a job is what it is for.
+    last = job.all_units[-1]
+    if all(_is_done(step) for step in steps_of(steps, last.command)):
+        return []
+    if not job.units:
+        return list(job.all_units)
+    step = next(step for step in steps if step.name == last.command)
+    if _is_done(step):
+        return []
+    done = {s.unit: s.identity for s in statuses(config.run_dir) if s.state is UnitState.DONE}
+    if not done.keys() & set(job.units) or not _has_inputs(step):
+        return list(job.units)
+    identity = identity_of(step)
+    return [unit for unit in job.units if done.get(unit) != identity]
+
+
+def _to(n: int) -> range:
+    return range(1, n + 1)
+
+
+def _up_to(jobs: list[Job], until: str | None) -> list[Job]:
+    if until is None:
+        return jobs
+    command = next(c for c, steps in COMMANDS.items() if until in steps)
+    last = max(
+        number
+        for number, job in enumerate(jobs)
+        if any(unit.command == command for unit in job.all_units)
+    )
+    return jobs[: last + 1]
+
+
+def _is_done(step: Step) -> bool:
+    """Raises `DriftError` where it was done with other settings."""
+    # What it reads may be gone or not be there yet; then it has no record either.
+    return step.name in records(step.run) and _has_inputs(step) and state(step) is State.DONE
+
+
+def _has_inputs(step: Step) -> bool:
+    return all(Path(path).exists() for path in step.inputs)

@@ -1,0 +1,167 @@
+"""`distill run CONFIG --on slurm`: sbatch scripts in the run folder, submitted in order.
+
+Slurm may forget a job, run one twice, give its id out again, or say "failed" after it queued one
+(a controller that dies, or is busy). So nothing hangs on a job's id: a job is found again by its
+name, made of the run's folder; what is done is what the run folder says; and typing the command
+again submits only what is neither done nor queued. `sacct` is not needed, and nothing stays alive
+on the login node.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from pipeline.config import Config
+from pipeline.config_file import apply_override, dump_yaml, load_yaml
+from pipeline.errors import DONE, RunFatal, UserError
+from pipeline.launch.plan import Job, jobs_of, missing_units
+from pipeline.launch.sbatch import job_name, keys_of, script
+from pipeline.launch.units import Unit
+from pipeline.steps import Step
+
+LOOKS = 5  # for a job that sbatch says it could not submit
+LOOK_SECONDS = 2.0
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """A line of squeue."""
+
+    name: str
+    id: str  # "17", or "17_3" for a task of an array
+    index: str  # of the task; "N/A" without an array
+    state: str
+    reason: str
+
+
+def run(
+    config: Config,
+    path: Path,
+    overrides: Sequence[str],
+    steps: Sequence[Step],
+    *,
+    until: str | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Write every script, then submit what is missing; `dry_run` only prints it."""
+    _refuse_keys(config)
+    folder = config.run_dir / "launch" / "slurm"
+    folder.mkdir(parents=True, exist_ok=True)
+    (config.run_dir / "launch" / "logs").mkdir(exist_ok=True)
+    copy = config.run_dir / "launch" / "config.yaml"  # the user's own may be edited meanwhile
+    raw, _ = load_yaml(path)
+    for override in overrides:
+        apply_override(raw, override)
+    dump_yaml(raw, copy)
+    queue = [] if dry_run else squeue()
+    waits: dict[str, list[str]] = {}  # what a later job has to wait for, by job
+    fresh: set[str] = set()  # jobs of which something was submitted now
+    submitted = 0
+    for number, job in enumerate(jobs_of(config, until), 1):
+        missing = missing_units(config, steps, job)
+        if not missing:
+            waits[job.name] = []
+            print(f"{job.name}: done already")
+            continue
+        queued = [q for q in queue if q.name == job_name(config, job.name)]
+        queued = _still_good(job, queued, fresh)
+        wanted = _not_queued(job, missing, queued)
+        waits[job.name] = [q.id for q in queued]
+        if queued:
+            print(f"{job.name}: {len(queued)} queued already")
+        if not wanted:
+            continue
+        file = folder / f"{number:02d}-{job.name}.sbatch"
+        file.write_text(script(config, job, copy, wanted), encoding="utf-8")
+        after = [one for name in job.after for one in waits[name]]
+        command = ["sbatch", "--parsable", *_dependency(after), str(file)]
+        print(shlex.join(command), flush=True)
+        waits[job.name].append(f"<{job.name}>" if dry_run else _submit(config, job, command))
+        fresh.add(job.name)
+        submitted += 1
+    if dry_run:
+        print(f"nothing was submitted (--dry-run); the scripts are in {folder}")
+    elif submitted:
+        print(f"{submitted} jobs submitted; `distill status {config.run_dir.name}` watches them")
+    else:
+        print("nothing to submit")
+    return DONE
+
+
+def _refuse_keys(config: Config) -> None:
+    for name in keys_of(config):
+        if name in config.execution.slurm.environment:
+            raise UserError(
+                f"execution.slurm.environment: {name} holds a key, and sbatch writes the values of "
+                "what it hands on to the controller's disk. Keep it in a file that only you can "
+                "read, and name that in execution.slurm.setup, as in `setup: ['. ~/.distill-keys']`"
+            )
+
+
+def squeue() -> list[Queued]:
+    """This user's jobs, a line for each task of an array."""
+    said = _call(["squeue", "--me", "-h", "-r", "-o", "%j|%i|%K|%T|%r"])
+    if said.returncode:
+        raise RunFatal(f"squeue failed: {said.stderr.strip()}; run the same command again")
+    return [Queued(*line.split("|", 4)) for line in said.stdout.splitlines() if line.count("|") > 3]
+
+
+def _still_good(job: Job, queued: list[Queued], fresh: set[str]) -> list[Queued]:
+    """The queued ones that will run; those that wait for what never comes are cancelled."""
+    stale = [
+        q
+        for q in queued
+        if q.state == "PENDING"
+        and (q.reason == "DependencyNeverSatisfied" or fresh.intersection(job.after))
+    ]
+    if stale:
+        _call(["scancel", *(q.id for q in stale)])
+        print(f"{job.name}: {len(stale)} cancelled that waited for an earlier submission")
+    return [q for q in queued if q not in stale]
+
+
+def _not_queued(job: Job, missing: list[Unit], queued: list[Queued]) -> list[Unit]:
+    if not job.units:
+        return [] if queued else missing
+    at_work = {q.index for q in queued}
+    return [unit for unit in missing if str(job.units.index(unit) + 1) not in at_work]
+
+
+def _dependency(after: Sequence[str]) -> list[str]:
+    if not after:
+        return []
+    # Without the second one a job whose dependency failed would wait for ever.
+    return [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"]
+
+
+def _submit(config: Config, job: Job, command: list[str]) -> str:
+    """The id to wait for. An sbatch that fails may have queued the job all the same."""
+    before = {q.id for q in squeue()}
+    said = _call(command)
+    if said.returncode == 0:
+        return said.stdout.strip().split(";")[0]
+    for _ in range(LOOKS):
+        time.sleep(LOOK_SECONDS)
+        new = [q for q in squeue() if q.name == job_name(config, job.name) and q.id not in before]
+        if new:
+            print(f"sbatch said {said.stderr.strip()!r}, but the job is queued")
+            return new[0].id.split("_")[0]
+    raise RunFatal(
+        f"sbatch refused {job.name}: {said.stderr.strip()}\nWhat was submitted before it stays; "
+        "correct execution.slurm and run the same command again, which submits what is missing"
+    )
+
+
+def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"{command[0]} is not on this machine; type this on a login node of the cluster, add "
+            "--dry-run to only write the scripts, or take --on print for another scheduler"
+        ) from None

@@ -1,0 +1,159 @@
+"""`--on slurm --dry-run` and `--on print`: what is written is what a person would submit."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project
+
+
+def scripts(project: Project) -> dict[str, str]:
+    found = sorted((project.run / "launch" / "slurm").glob("*.sbatch"))
+    return {path.stem[3:]: path.read_text() for path in found}
+
+
+def use_slurm(project: Project, **settings: object) -> None:
+    project.edit(execution={"on": "slurm", "shards": 4, "slurm": settings})
+
+
+def test_a_dry_run_writes_a_script_for_each_job_and_says_what_waits_for_what(
+    project: Project,
+) -> None:
+    use_slurm(
+        project,
+        options={"partition": "gpu", "account": "nlp", "qos": "long"},
+        generate={"gres": "gpu:1", "time": "4:00:00"},
+        setup=["module load cuda/12.4"],
+        environment=["HF_HOME"],
+        at_once=2,
+    )
+    done = project.call("run", "config.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    found = scripts(project)
+    assert list(found) == ["generate", "curate", "train", "evaluate", "report"]
+    for line in (
+        "#SBATCH --array=1-4%2",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --account=nlp",
+        "#SBATCH --qos=long",
+        "#SBATCH --gres=gpu:1",
+        "#SBATCH --time=4:00:00",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=USR1@120",
+        "#SBATCH --export=PATH,HOME,USER,LANG,HF_HOME",
+        "module load cuda/12.4",
+    ):
+        assert f"\n{line}\n" in found["generate"], line
+    assert "gpu:1" not in found["train"] and "partition=gpu" in found["train"]
+    assert 'generate runs/small/launch/config.yaml --shard "$part/4"' in found["generate"]
+    assert "--dependency=afterok:<generate>" in done.stdout.replace("'", "")
+    assert done.stdout.count("--kill-on-invalid-dep=yes") == 4
+    assert "nothing was submitted" in done.stdout
+    for path in (project.run / "launch" / "slurm").glob("*.sbatch"):
+        assert subprocess.run(["bash", "-n", path]).returncode == 0
+
+
+def test_what_a_script_runs_are_commands_that_anyone_can_type(project: Project) -> None:
+    use_slurm(project)
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    assert re.findall(r"-m pipeline (.*)", scripts(project)["curate"]) == [
+        "generate runs/small/launch/config.yaml --gather",
+        "curate runs/small/launch/config.yaml",
+    ]
+    printed = project.call("run", "config.yaml", "--on", "print").stdout.splitlines()
+    assert printed[:7] == [
+        "# generate; in any order, at once:",
+        *(f"distill generate config.yaml --shard {n}/4" for n in (1, 2, 3, 4)),
+        "# curate, after generate",
+        "distill generate config.yaml --gather",
+    ]
+    assert "distill evaluate config.yaml --arm before" in printed
+    assert printed[-1] == "distill report config.yaml"
+
+
+def test_done_parts_are_not_submitted_again(project: Project) -> None:
+    use_slurm(project)
+    for part in ("1/4", "3/4"):
+        assert project.call("generate", "config.yaml", "--shard", part).returncode == 0
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    assert "#SBATCH --array=2,4\n" in scripts(project)["generate"]
+    # Another seed is another identity: what was done counts no more.
+    with (project.folder / "seeds.jsonl").open("a") as file:
+        file.write(
+            '{"id": "new", "question": "Basket Z holds 1 figs and 2 pears.", "answer": "3"}\n'
+        )
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    assert "#SBATCH --array=1-4\n" in scripts(project)["generate"]
+
+
+def test_training_on_several_nodes_is_started_by_one_launcher_on_each(project: Project) -> None:
+    use_slurm(project, train={"nodes": 2, "gres": "gpu:8"}, processes=8)
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    text = scripts(project)["train"]
+    assert "srun --export=ALL --nodes=2 --ntasks=2 --ntasks-per-node=1 bash -c" in text
+    assert "torch.distributed.run --nnodes 2 --nproc-per-node 8" in text
+    assert "trap" in text and "USR1" in text and "#SBATCH --nodes=2" in text
+    (project.folder / "fsdp.yaml").write_text("distributed_type: FSDP\n")
+    use_slurm(project, train={"nodes": 2}, processes=8, accelerate="fsdp.yaml")
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    text = scripts(project)["train"]
+    assert "accelerate.commands.launch --config_file fsdp.yaml" in text
+    assert "--num_machines 2 --num_processes 16" in text
+
+
+def test_more_parts_than_an_array_may_have_are_several_arrays(project: Project) -> None:
+    use_slurm(project, array_size=3)
+    done = project.call("run", "config.yaml", "--dry-run")
+    found = scripts(project)
+    assert "#SBATCH --array=1-3\n" in found["generate-1"]
+    assert "#SBATCH --array=1\n" in found["generate-2"]
+    assert "part=$((SLURM_ARRAY_TASK_ID + 3))" in found["generate-2"]
+    assert "afterok:<generate-1>:<generate-2>" in done.stdout
+
+
+KEY = "sk-very-secret-0123456789"
+
+
+def test_keys_are_named_and_never_written(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    project.edit(
+        teacher={
+            "backend": "openai",
+            "model": "m",
+            "serving": {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "TEACHER_KEY"},
+        }
+    )
+    use_slurm(project, setup=[". ~/.distill-keys"])
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    assert "${TEACHER_KEY:?" in scripts(project)["generate"]
+    assert "TEACHER_KEY" not in re.findall("--export=(.*)", scripts(project)["generate"])[0]
+    for path in Path("runs").rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+    use_slurm(project, environment=["TEACHER_KEY"])
+    refused = project.call("run", "config.yaml", "--dry-run")
+    assert refused.returncode == 2 and "controller's disk" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"options": {"array": "1-9"}}, "array is set by the launcher itself"),
+        ({"options": {"-p": "gpu"}}, "is no long option of sbatch"),
+        ({"train": {"comment": "a\nb"}}, "a value is one line"),
+        ({"environment": ["KEY=abc"]}, "the name of an environment variable"),
+        ({"accelerate": "nowhere.yaml"}, "no such file"),
+        ({"partition": "gpu"}, "partition"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(
+    project: Project, settings: dict[str, object], said: str
+) -> None:
+    use_slurm(project, **settings)
+    refused = project.call("run", "config.yaml", "--dry-run")
+    assert refused.returncode == 2 and said in refused.stderr

@@ -1,0 +1,172 @@
+"""A whole pipeline on a real Slurm of two nodes on this machine, undisturbed and disturbed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.launch import units
+from pipeline.launch.units import Unit, UnitState
+from pipeline.ledger import Damage, line_key, scan
+from tests.project import Project, make_project, write_seeds
+from tests.slurm_local import LocalSlurm, missing, wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(missing() is not None, reason=f"no Slurm here: {missing()}"),
+]
+
+HANDED_ON = [
+    "PYTHONPATH", "ASKED_LOG", "TEACHER_SECONDS", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE",
+    "OMP_NUM_THREADS",
+]  # fmt: skip
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSlurm]:
+    local = LocalSlurm(tmp_path / "slurm")
+    for name, value in local.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TEACHER_SECONDS", "0")
+    try:
+        local.start()
+        yield local
+    finally:
+        local.stop()
+    assert not local.left_over()
+
+
+def prepare(project: Project, seeds: int, processes: int = 1) -> None:
+    write_seeds(project.folder / "seeds.jsonl", seeds)
+    project.edit(
+        execution={
+            "on": "slurm",
+            "shards": 4,
+            "slurm": {
+                "environment": HANDED_ON,
+                "options": {"time": 20, "partition": "main"},
+                "train": {"cpus-per-task": 2},
+                "processes": processes,
+            },
+        }
+    )
+
+
+def calm(project: Project) -> Project:
+    """The same run by one process after the other, without Slurm."""
+    folder = project.folder / "calm"
+    folder.mkdir()
+    other = make_project(folder, project.model)
+    for path in project.folder.glob("*.*"):
+        if path.is_file() and path.name != "asked.log":
+            (folder / path.name).write_bytes(path.read_bytes())
+    done = other.distill("run", "config.yaml", "--on", "local", "--until", "curate")
+    assert done.returncode == 0, done.stderr
+    return other
+
+
+def logs(project: Project) -> str:
+    found = sorted((project.run / "launch" / "logs").glob("*.log"))
+    return "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}" for path in found)
+
+
+def wait_for_the_end(slurm: LocalSlurm, project: Project, seconds: float) -> None:
+    try:
+        wait_until(lambda: not slurm.jobs(), seconds, "no job is left in the queue")
+    except TimeoutError as error:
+        raise AssertionError(f"{error}; {slurm.jobs()}\n{logs(project)}") from None
+    assert (project.run / "7_report.html").is_file(), logs(project)
+
+
+def stored(project: Project) -> Counter[str]:
+    """How often the ledger of the teacher holds each request."""
+    found: Counter[str] = Counter()
+    for path in (project.folder / "runs" / "ledger").glob("fake-teacher-*/*.jsonl"):
+        for item in scan(path):
+            if not isinstance(item, Damage):
+                found[line_key(item[1])[0]] += 1
+    return found
+
+
+def assert_same_rows(project: Project, other: Project) -> None:
+    for name in ("0_seeds.jsonl", "1_generations.jsonl", "2_kept.jsonl", "2_dropped.jsonl"):
+        assert (project.run / name).read_bytes() == (other.run / name).read_bytes(), name
+
+
+def test_the_whole_pipeline_runs_and_is_submitted_once(project: Project, slurm: LocalSlurm) -> None:
+    prepare(project, 24, processes=2)
+    submitted = project.distill("run", "config.yaml")
+    assert submitted.returncode == 0, submitted.stderr
+    assert "5 jobs submitted" in submitted.stdout
+    again = project.distill("run", "config.yaml")
+    assert "nothing to submit" in again.stdout, again.stdout + again.stderr
+    wait_for_the_end(slurm, project, 400)
+    status = project.distill("status", "small").stdout
+    assert "parts of generate: 4 done" in status and "parts of evaluate: 3 done" in status
+    assert set(stored(project).values()) == {1}
+    assert_same_rows(project, calm(project))
+    done = project.distill("run", "config.yaml")
+    assert "nothing to submit" in done.stdout and done.stdout.count("done already") == 5
+
+
+def test_a_shard_that_fails_for_good_cancels_what_follows_and_is_repaired_by_the_same_command(
+    project: Project, slurm: LocalSlurm
+) -> None:
+    prepare(project, 12)
+    good = (project.folder / "teacher.py").read_text()
+    (project.folder / "teacher.py").write_text("answer = 1\n")
+    assert project.distill("run", "config.yaml", "--until", "curate").returncode == 0
+    wait_until(lambda: not slurm.jobs(), 120, "the shards have failed and curate is cancelled")
+    status = project.distill("status", "small").stdout
+    assert "4 failed" in status and "was cancelled" in status and "generate-1.log" in status
+    (project.folder / "teacher.py").write_text(good)
+    assert project.distill("run", "config.yaml", "--until", "curate").returncode == 0
+    wait_until(lambda: not slurm.jobs(), 120, "the second submission has ended")
+    assert (project.run / "3_dataset").is_dir(), logs(project)
+
+
+def test_killed_requeued_preempted_and_a_node_lost(
+    project: Project, slurm: LocalSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(project, 60)
+    monkeypatch.setenv("TEACHER_SECONDS", "0.5")
+    assert project.distill("run", "config.yaml").returncode == 0
+
+    def status(number: int) -> units.UnitStatus | None:
+        path = units.status_folder(project.run) / Unit("generate", number, 4).file_name
+        return units.read_status(path)
+
+    def begun(number: int) -> bool:
+        found = status(number)
+        return found is not None and found.state is UnitState.RUNNING
+
+    wait_until(lambda: all(begun(n) for n in (1, 2, 3, 4)), 120, "all shards are at work")
+    time.sleep(3)
+    # One is killed,
+    first = status(1)
+    assert first is not None
+    os.kill(first.pid, signal.SIGKILL)
+    # one is requeued by a person,
+    second = slurm.said("squeue -h -r -o %i|%K").splitlines()
+    (job,) = [line.split("|")[0] for line in second if line.endswith("|2")]
+    assert subprocess.run(["scontrol", "requeue", job]).returncode == 0
+    # a node is taken by somebody more important,
+    high = ["sbatch", "-p", "high", "-w", "n1", "--exclusive", "-o", "/dev/null", "--wrap"]
+    assert subprocess.run([*high, "sleep 3"], capture_output=True).returncode == 0
+    time.sleep(6)
+    # and the daemon of the other one dies, for longer than Slurm waits for it.
+    slurm.kill("n2")
+    wait_until(lambda: "down" in slurm.said("sinfo -h -N -n n2 -o %T"), 90, "n2 is seen as down")
+    slurm.start_node("n2")
+    wait_for_the_end(slurm, project, 600)
+    assert set(stored(project).values()) == {1}
+    monkeypatch.setenv("TEACHER_SECONDS", "0")
+    assert_same_rows(project, calm(project))
