@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -157,3 +158,124 @@ def test_a_setting_that_cannot_be_is_refused(
     use_slurm(project, **settings)
     refused = project.call("run", "config.yaml", "--dry-run")
     assert refused.returncode == 2 and said in refused.stderr
+
+
+FAKE_SLURM = r'''#!/usr/bin/env python3
+"""sbatch, squeue and scancel over one file: lines of "name|id|index|state|reason"."""
+import os, re, sys
+from pathlib import Path
+
+queue = Path(os.environ["FAKE_QUEUE"])
+lines = queue.read_text().splitlines() if queue.exists() else []
+program = Path(sys.argv[0]).name
+if program == "squeue":
+    print("\n".join(lines))
+elif program == "scancel":
+    queue.write_text("\n".join(l for l in lines if l.split("|")[1] not in sys.argv[1:]))
+else:
+    log = Path(os.environ["FAKE_QUEUE"] + ".log")
+    text = Path(sys.argv[-1]).read_text()
+    name = re.search(r"--job-name=(\S+)", text).group(1)
+    array = re.search(r"--array=([\d,-]+)", text)
+    number = 100 + len(log.read_text().splitlines()) if log.exists() else 100
+    with log.open("a") as file:
+        file.write(" ".join(sys.argv[1:]) + "\n")
+    tasks = []
+    for part in array.group(1).split(",") if array else []:
+        first, _, last = part.partition("-")
+        tasks += range(int(first), int(last or first) + 1)
+    new = [f"{name}|{number}_{t}|{t}|PENDING|Priority" for t in tasks]
+    queue.write_text("\n".join(lines + (new or [f"{name}|{number}|N/A|PENDING|Dependency"])))
+    if os.environ.get("FAKE_FAILS"):
+        sys.exit("sbatch: error: Batch job submission failed: Socket timed out")
+    print(number)
+'''
+
+
+class FakeQueue:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder.mkdir()
+        for name in ("sbatch", "squeue", "scancel"):
+            (folder / name).write_text(FAKE_SLURM)
+            (folder / name).chmod(0o755)
+        self.file = folder / "queue"
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        monkeypatch.setenv("FAKE_QUEUE", str(self.file))
+
+    def submissions(self) -> list[str]:
+        log = Path(f"{self.file}.log")
+        return log.read_text().splitlines() if log.exists() else []
+
+    def lines(self) -> list[str]:
+        return self.file.read_text().splitlines()
+
+    def keep(self, *, names: str, but: str = "-") -> None:
+        """Forget every line but those that match, as a controller that was killed does."""
+        kept = [line for line in self.lines() if re.search(names, line)]
+        self.file.write_text("\n".join(line for line in kept if not re.search(but, line)))
+
+
+@pytest.fixture
+def queue(project: Project, monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
+    use_slurm(project)
+    return FakeQueue(project.folder / "fake", monkeypatch)
+
+
+def test_jobs_are_found_again_by_name_and_submitted_once(
+    project: Project, queue: FakeQueue
+) -> None:
+    assert project.call("run", "config.yaml").returncode == 0
+    assert len(queue.submissions()) == 5
+    assert "--dependency=afterok:100 --kill-on-invalid-dep=yes" in queue.submissions()[1]
+    again = project.call("run", "config.yaml")
+    assert "nothing to submit" in again.stdout and len(queue.submissions()) == 5
+
+
+def test_an_sbatch_that_fails_after_it_queued_does_not_submit_twice(
+    project: Project, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.launch import slurm
+
+    monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.01)
+    monkeypatch.setenv("FAKE_FAILS", "1")
+    done = project.call("run", "config.yaml", "--until", "curate")
+    assert done.returncode == 0, done.stderr
+    assert len(queue.submissions()) == 2 and "afterok:100 " in queue.submissions()[1]
+    assert "but the job is queued" in done.stdout
+
+
+def test_what_a_controller_forgot_is_submitted_anew_and_so_is_what_waited_for_it(
+    project: Project, queue: FakeQueue
+) -> None:
+    assert project.call("run", "config.yaml", "--until", "train").returncode == 0
+    queue.keep(names=".", but=r"generate\|100_[24]")  # two of four tasks are gone
+    done = project.call("run", "config.yaml", "--until", "train")
+    assert done.returncode == 0, done.stderr
+    new = queue.submissions()[3:]
+    assert len(new) == 3
+    # What waits for the old array as a whole would wait for what never ends well.
+    assert "--dependency=afterok:100_1:100_3:103 " in new[1]
+    assert "#SBATCH --array=2,4\n" in scripts(project)["generate"]
+    assert len([line for line in queue.lines() if "curate" in line]) == 1
+
+
+def test_a_job_whose_dependency_never_comes_is_cancelled_and_submitted_anew(
+    project: Project, queue: FakeQueue
+) -> None:
+    for part in ("1/4", "2/4", "3/4", "4/4"):
+        assert project.call("generate", "config.yaml", "--shard", part).returncode == 0
+    assert project.call("run", "config.yaml", "--until", "curate").returncode == 0
+    (line,) = queue.lines()
+    queue.file.write_text(line.replace("|Dependency", "|DependencyNeverSatisfied"))
+    done = project.call("run", "config.yaml", "--until", "curate")
+    assert "1 cancelled" in done.stdout and len(queue.submissions()) == 2
+    assert "--dependency" not in queue.submissions()[1]
+
+
+def test_without_slurm_the_message_says_what_to_type(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_slurm(project)
+    monkeypatch.setenv("PATH", "/nowhere")
+    refused = project.call("run", "config.yaml")
+    assert refused.returncode == 2 and "--dry-run" in refused.stderr
