@@ -83,3 +83,20 @@ def test_the_measurement_against_lm_eval_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-1000:]
     assert "median ratio " in done.stdout and "right on the same answers" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_extractors_are_compared(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
+    solution = "4 boxes of 4 cost 4*4 = $<<4*4=16>>16.00\\n#### 16"
+    (tmp_path / "solved.jsonl").write_text(f'{{"question": "?", "answer": "{solution}"}}\n')
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "extractors.py"), "--data", "solved.jsonl"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "| without the last line | 1.000 | 0.000 | 0.000 | 1 | 1 |" in done.stdout
+    assert "| as written | 1.000 | 1.000 | 1.000 | 0 | 0 |" in done.stdout
