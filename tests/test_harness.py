@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +105,24 @@ def test_a_suite_asks_all_arms_through_the_ledger_and_is_in_scores_and_report(
     assert scores_of(suite) == found
 
 
+def test_a_suite_that_was_stopped_asks_only_what_is_missing(suite: Project) -> None:
+    script = suite.folder / "teacher.py"
+    works = script.read_text()
+    suite.edit(evaluate__abilities=[], evaluate__arms=["teacher"])
+    # The fourth row fails for now, as at an endpoint that is out of reach.
+    script.write_text(works.replace("    return f", "    assert a != 4, 'away'\n    return f"))
+    done = suite.call("evaluate", "config.yaml")
+    assert done.returncode == 75, done.stderr
+    assert "away" in done.stderr and not (suite.run / "5_suite").exists()
+    first = suite.asked()
+    script.write_text(works)
+    done = suite.call("evaluate", "config.yaml")
+    assert done.returncode == 0, done.stderr
+    assert len(first) == 6 and len(suite.asked()) == 7
+    assert suite.asked()[6] in first  # the row that had failed
+    assert scores_of(suite)["teacher", "own_sums/exact_match/last"]["value"] == 0.5
+
+
 def test_a_suite_named_later_is_added_to_what_is_there(suite: Project) -> None:
     suite.edit(evaluate__suite=None)
     assert suite.call("evaluate", "config.yaml").returncode == 0
@@ -114,6 +134,22 @@ def test_a_suite_named_later_is_added_to_what_is_there(suite: Project) -> None:
     plain = suite.call("evaluate", "config.yaml", "--rescore")
     assert plain.returncode == 0, plain.stderr
     assert ("teacher", "own_sums/exact_match/last") in scores_of(suite)
+
+
+def test_the_task_that_the_docs_show_works_on_a_local_file(suite: Project) -> None:
+    page = Path(__file__).parent.parent / "docs" / "evaluating.md"
+    (block,) = re.findall(r"```yaml\n(task: my_gsm8k\n.*?)```", page.read_text(), re.S)
+    (suite.folder / "own_tasks" / "my_gsm8k.yaml").write_text(block)
+    (suite.folder / "gsm8k").mkdir()
+    rows = [
+        {"question": f"{a} and {a + 1}?", "answer": f"So.\n#### {2 * a + 1:,}"} for a in (600, 601)
+    ]
+    (suite.folder / "gsm8k" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    suite.edit(evaluate__suite__tasks=["my_gsm8k"], evaluate__abilities=[])
+    (suite.folder / "teacher.py").write_text(TEACHER.replace(" stop here 0", ""))
+    done = suite.call("evaluate", "config.yaml")
+    assert done.returncode == 0, done.stderr
+    assert scores_of(suite)["teacher", "my_gsm8k/exact_match/last"]["value"] == 0.5
 
 
 def test_the_number_of_items_and_of_examples_can_be_set(suite: Project) -> None:
