@@ -28,7 +28,12 @@ NASTY = [
     for line in (Path(__file__).parent / "nasty_answers.jsonl").read_text("utf-8").splitlines()
 ]
 # What a person reads otherwise; docs/evaluating.md lists them too.
-DISAGREEMENTS = {"That's 15 apples in 3 bags."}
+DISAGREEMENTS = {
+    "That's 15 apples in 3 bags.",
+    "The balance is -$15.00, which means he owes $15.",
+    "The answer is the price of 7 pens.",
+    "First bee, then cat, then dog.",
+}
 
 
 def expected(row: dict[str, Any]) -> Expected:

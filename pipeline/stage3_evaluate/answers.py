@@ -52,7 +52,7 @@ __all__ = [
     "spelled",
 ]
 
-EXTRACTOR_VERSION = "3"
+EXTRACTOR_VERSION = "4"
 
 
 class AnswerKind(StrEnum):

@@ -14,6 +14,7 @@ from pipeline.stage3_evaluate.statements import (
     CUT,
     NOTHING,
     cleaned,
+    sentences,
     statements,
     taken_back,
     without_half,
@@ -21,6 +22,11 @@ from pipeline.stage3_evaluate.statements import (
 
 _MARKS = re.compile(
     r"\b(?:(?:correct|right|best|final|my)\s+)?(?:choice|option)\s+(?:(?:is|are)\b\s*[:=]?|[:=]|->)"
+    r"|[,;]\s*(?:so|therefore|thus|hence)\s+(?:it(?:'s| is)\s+)?"
+    r"(?=\(?[A-Z0-9]\)?[\s.!]*(?:$|\n))"
+    r"|\b(?:matches|corresponds to|is)\s+(?=(?:option|choice|answer)\s+[(\[]?[A-Z0-9]\b)"
+    r"|\banswer\s+choice\s+(?=\(?[A-Z0-9]\b)"
+    r"|\b(?:clearly|obviously|definitely|certainly|probably)\b[\s,:]*(?=\(?[A-Z0-9]\b)"
     r"|\b(?:choose|pick|select|go with|chose)\s"
     r"|\b(?:it|this|that)(?:'s|’s| is)\s+(?=[(（\[]\w[)）\]])"
     r"|(?:^|[.!?\n]\s*)(?:so|therefore|thus|hence)\b[\s,:]*(?:it(?:'s| is)\s)?(?=\(?[A-Z0-9]\b)"
@@ -33,12 +39,20 @@ _LETTER = re.compile(rf"{_OPENS}(?:([A-Z0-9]){_ENDS}|([a-z])(?=[)）]))")
 _ARTICLE = re.compile(
     r"A\s+(?!because\b|since\b|as\b|and\b|or\b|is\b)[a-z]"
 )  # "the answer is A prime"
-_MARKED = re.compile(r"^[\s*_(（\[]*([A-Za-z0-9])(?:[\s*_]*[)）\].:：,-]|[\s*_]*$)")
+_MARKED = re.compile(
+    r"^(?:(?:[Oo]ption|[Cc]hoice)\s)?[\s*_(（\[]*([A-Za-z0-9])(?:[\s*_]*[)）\].:：,-]|[\s*_]*$)"
+)
+# "... the crow. (C)", "The one that fits is B."
+_CLOSING = re.compile(
+    r"(?:(?:[.!?:,\n]|\bis|\bso)\s*\((?P<marked>[A-Z0-9])\)|\b(?:is|with|be)\s+(?P<bare>[A-Z]))[.\s]*$"
+)
+_UNSURE = re.compile(r"\b(?:or|could|may|might|perhaps|maybe|not|neither)\b|\?", re.IGNORECASE)
 _HEDGE = re.compile(r"[)）\]\s]*(?:,\s*)?(?:or|and|/|&|或者?|和)\s*(?:option\s*)?[(（]?[A-Z0-9]\b")
 # "(B) is the correct answer", "Option B is right"
 _CORRECT = re.compile(
-    r"(?:^|[.!?,:;\n]\s*|\b[Oo]ption\s+)[(（]?([A-Z0-9])[)）]?\s+(?:is|would be|must be)\s+"
-    r"(?:clearly\s+|therefore\s+)?(?:the\s+)?(?:correct|right|best|only|answer|true)\b",
+    r"(?:^|[.!?,:;\n]\s*|\b[Oo]ption\s+)[(（]?([A-Z0-9])[)）]?\s+(?:remains\b|(?:is|would be"
+    r"|must be)\s+(?:clearly\s+|therefore\s+)?(?:the\s+)?(?:correct|right"
+    r"|best|only|answer|true|most likely)\b)",
     re.MULTILINE,
 )
 
@@ -99,6 +113,11 @@ def extract_choice(
             more = len(whole.strip()) > marked.end()
             if not cut or (more and marked.group()[-1:] in ")）.]:"):
                 return Extraction.VALUE, letters[marked.group(1).upper()]
+    ends = sentences(whole)[-1:] if not cut else []
+    closing = _CLOSING.search(whole) if ends and not _UNSURE.search(ends[0]) else None
+    last = (closing["marked"] or closing["bare"]) if closing else ""
+    if last in letters:
+        return Extraction.VALUE, letters[last]
     same = {letter: (option,) for letter, option in options.items() if len(plain(option)) > 1}
     if len({plain(option) for option in options.values()}) < len(options) or not same:
         return CUT if cut else NOTHING

@@ -50,10 +50,11 @@ _CONCLUDES = (
     r"|[=:→]|->)"
 )
 _DOUBTS = re.compile(
-    r"\b(?:whether|may|might|maybe|perhaps|not sure|unsure"
-    r"|(?:don't|do not|cannot|can't) (?:know|tell))\b",
+    r"\b(?:whether|may|might|maybe|perhaps|could be|not sure|unsure|it depends"
+    r"|(?:i|we|you|one) (?:don't|do not|cannot|can't) (?:know|tell|say))\b",
     re.IGNORECASE,
 )
+_SHORT = 5  # words of a sentence whose last word may be the answer: "I'd say no."
 _LONGEST = 500  # characters of a line or a sentence; keeps hostile texts quick
 _FORMS = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -97,9 +98,9 @@ class _Reader:
         self._closing = re.compile(
             rf"(?:{_CONCLUDES}|,)[\s:]*{_OPENS}({body})[\"'”’)\]\s.!。]*$", re.IGNORECASE
         )
-        self._drawn = re.compile(
-            rf"(?:\b(?:so|therefore|thus|hence)\b|所以|因此)[\s,:]*{_OPENS}({body})", re.IGNORECASE
-        )
+        self._ending = re.compile(rf"({body})[\"'”’)\]\s.!。]*$", re.IGNORECASE)
+        drawn = r"\b(?:so|therefore|thus|hence|in conclusion|in short|overall)\b|所以|因此"
+        self._drawn = re.compile(rf"(?:{drawn})[\s,:]*{_OPENS}({body})", re.IGNORECASE)
         self._opposite = _opposites([name for name, _ in names])
 
     def read(self, clean: str, *, cut: bool, everyday: bool) -> str | None:
@@ -174,12 +175,27 @@ class _Reader:
             if found is None or self._hedge.match(sentence, found.end(1)):
                 continue
             before = sentence[: found.start(1)]
+            if found.group()[0] in ",:" and self._names_another(before, self._name(found)):
+                continue  # "Ann: red, Bo: blue" goes through them
             if _DENIES.search(before):
                 return self._opposite.get(self._name(found))
             if self._any.search(before) and re.search(r"\b(?:or|whether)\W*$", before):
                 continue
             return self._name(found)
-        return None
+        ends = self._ending.search(sentence) if len(sentence.split()) <= _SHORT else None
+        if ends is None or _DENIES.search(sentence[: ends.start(1)]) or self._hedged_end(sentence):
+            return None
+        return self._name(ends)
+
+    def _hedged_end(self, sentence: str) -> bool:
+        return (
+            len({self._of[" ".join(m.split()).casefold()] for m in self._any.findall(sentence)}) > 1
+        )
+
+    def _names_another(self, before: str, name: str) -> bool:
+        """Whether a name stands there that is no everyday word, such as the "no" of "no flips"."""
+        said = (" ".join(word.split()).casefold() for word in self._any.findall(before))
+        return any(self._of[word] != name for word in said if word not in ("no", "yes"))
 
     def _leads(self, line: str, *, everyday: bool) -> str | None:
         """ "Yes, because ...", "valid - it follows"; an everyday word needs a mark behind it."""

@@ -50,6 +50,12 @@ _CHECK = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|final\w*)\b|所以|因此", re.IGNORECASE)
+_NOT_KNOWN = re.compile(
+    r"\b(?:impossible|not possible|cannot|can't|no way)\s+(?:to\s+|be\s+)?"
+    r"(?:say|tell|know|determined?|worked out|answered)\b",
+    re.IGNORECASE,
+)
+_UNSOLVED = re.compile(r"\d[xyzn]\s*(?:[-+]\s*\d{1,9}\s*)?=\s*[$]?\d[\d.,]*\W*$")  # "4x = 100"
 _BECAUSE = re.compile(r"\b(?:because|since)\b|因为", re.IGNORECASE)
 _TOTALLED = re.compile(
     r"\s*(?:[A-Za-z]{1,15}\s){0,3}?(?:in (?:total|all)\b|altogether\b)", re.IGNORECASE
@@ -117,6 +123,8 @@ def _closing_number(sentence: str) -> str | None:
     last = numbers[-1]
     if roles.get(last) is Role.ALTERNATIVE:
         return None
+    if _UNSOLVED.search(sentence):
+        return None
     tail = sentence.rpartition("=")[2]
     if "=" in sentence:
         inside = numerals.find(tail)
@@ -124,6 +132,8 @@ def _closing_number(sentence: str) -> str | None:
         if not aside or not _GOES_ON.search(tail[inside[0].end : inside[-1].start]):
             result = chain_result(sentence, set())
             return result.value if result else last.text
+    if _NOT_KNOWN.search(sentence):
+        return None
     if totalled := [n for n in numbers if _TOTALLED.match(sentence, n.end)]:
         return totalled[-1].text
     numbers = _without_reason(sentence, numbers)
@@ -155,6 +165,12 @@ def _without_working(sentence: str) -> str:
         lambda match: " " if re.search(r"\d\s?[+*/×÷=-]\s?[$]?\d", match[1]) else match.group(),
         sentence,
     )
+    aside = re.sub(r"\s\((?:that's|that is|or|about|i\.?e\.?|which is)\s[^()]*\)\W*$", "", bare)
+    bare = aside if numerals.find(aside) else bare
+    # "14 chairs (20 less 6)": what stands alone before brackets is what the sentence says.
+    named = re.match(r"([^()]*)\([^()]*\)\W*$", bare)
+    if named and numerals.is_bare(named[1]):
+        return named[1]
     return bare if numerals.find(bare) else sentence
 
 
@@ -172,4 +188,4 @@ def numbers_equal(a: str, b: str) -> bool:
         return abs(left - right) <= Fraction(1, 10**6) * max(abs(left), abs(right))
     if not (LATEX_MATH.search(a) or LATEX_MATH.search(b)):
         return False
-    return numerals.latex_equal(a, b)
+    return a.strip() == b.strip() or numerals.latex_equal(a, b)

@@ -24,6 +24,12 @@ COMPARES = re.compile(
     r"|younger|longer|shorter)\b|times (?:as|the|what|that)\b|of (?:whom|which|them|these)\b)",
     re.IGNORECASE,
 )
+_DOING = re.compile(
+    r"\b(?:after|before|by|from|without)\s+[a-z]{2,12}ing(?:\s+[a-z]{1,12}){0,3}\s*[$€£]?$"
+    r"|\d\s+(?:[a-z]{1,12}\s+)?(?:more|less|fewer) than\s*[$€£]?$"
+    r"|\d\s+(?:out )?of (?:the|his|her|their|its|my|our|these|those|all)\s*$",
+    re.IGNORECASE,
+)
 _APPOSED = re.compile(r"(?:,|\b(?:which|that) (?:is|are|was))\s*$", re.IGNORECASE)
 
 # Between two neighbouring numbers, each on at most 40 characters.
@@ -151,8 +157,10 @@ def is_share(sentence: str, number: numerals.Found) -> bool:
 
 
 def is_remark(sentence: str, number: numerals.Found, roles: dict[numerals.Found, Role]) -> bool:
-    """Whether `number` only describes another: "12 apples, 5 more than Jane", "from 9 to 5"."""
+    """Whether `number` only describes another: "12, 5 more than Jane", "12 after giving 7 away"."""
     if roles.get(number) is Role.BOUND:
+        return True
+    if _DOING.search(sentence[max(0, number.start - 60) : number.start]):
         return True
     before = sentence[max(0, number.start - 16) : number.start]
     compares = COMPARES.match(sentence, number.end)

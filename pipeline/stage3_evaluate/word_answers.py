@@ -34,18 +34,26 @@ _LETTERS = re.compile(
     rf"[\s:({_QUOTE}\[]*(?P<said>{_SINGLE}(?![A-Za-z])|[A-Za-z]{{1,40}})"
     rf"(?=[{_QUOTE})\]\s]*(?:$|[.,;:!?(}}{BOX_CLOSE}\n。]|-\s|because\b|since\b|not\b))"
 )
+_QUOTED = re.compile(
+    rf"\s*[{_QUOTE}](?P<said>{_SINGLE}|[A-Za-z]{{1,40}})[{_QUOTE}](?!\s*(?:or|and|\+|,)\b)"
+)
+_SAID_FIRST = re.compile(
+    rf"(?:^|[.!?\n]\s*)(?:so\s+)?[{_QUOTE}]?([A-Za-z]{{1,40}})[{_QUOTE}]? is (?:the|my) "
+    r"(?:final |correct )?(?:answer|result)\b",
+    re.IGNORECASE,
+)
 _EITHER = re.compile(
     rf"\W*either\b|[\s{_QUOTE}]*[A-Za-z]{{1,40}}[{_QUOTE}]*,?\s+or\b", re.IGNORECASE
 )
 _JOINED = re.compile(
-    rf"\b(?:concatenat\w*|result|string|joined|together|combin\w+)\b[^.\n{_QUOTE}]{{0,40}}?"
+    rf"\b(?:concatenat\w*|result|output|string|word|joined|together|combin\w+)\b[^.\n{_QUOTE}]{{0,40}}?"
     rf"(?:{VERB}\s*:?|\bgives?\b|\bwe get\b|[:=])"
-    rf"|\b(?:gives?|get|forms?|makes?|spells?|should be|must be)\s+(?=[{_QUOTE}])"
+    rf"|\b(?:gives?|giving|have|get|forms?|makes?|spells?|should be|must be)\s+(?=[{_QUOTE}])"
     r"|\b(?:should|must) be\s|(?:=>|->|→|=)(?=[^=\n]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _SORTED = re.compile(
-    rf"\b(?:sorted|order(?:ed)?|alphabetically|words|list)\b[^.\n:]{{0,40}}?(?:{VERB}\s*:?|:)",
+    rf"\b(?:sort(?:ed|ing)|order(?:ed)?|alphabetically|words|list)\b[^.\n:]{{0,40}}?(?:{VERB}\s*:?|:)",
     re.IGNORECASE,
 )
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)])\s+")
@@ -76,7 +84,8 @@ def same_text(a: str, b: str) -> bool:
 
 def words_of(text: str) -> list[str]:
     """The words of a list in any form: commas, lines, bullets, brackets, "<" between them."""
-    lines = [_BULLET.sub("", line) for line in text.splitlines()]
+    lines = [_BULLET.sub("", line) for line in re.sub(r"->|=>|→", "<", text).splitlines()]
+    lines = [re.sub(r"\s\(?\d{1,3}[.)]\s", ", ", line) for line in lines]
     joined = re.sub(rf"(^|[\s\[,])[{_QUOTE}]+|[{_QUOTE}]+(?=$|[\s\],.;])", r"\1", "\n".join(lines))
     if re.search(r"[,;\n<]", joined.strip()):
         joined = re.sub(r"[,;\n]\s*and\s+|\s+and\s+(?=[^\s,]+\W*$)", ", ", joined)
@@ -138,7 +147,8 @@ def _letters(rest: str, cut: bool) -> str | None:
     if _EITHER.match(rest):
         return None
     equal = re.match(rf"[^\n.]{{0,200}}(?:=>|->|→|=)\s*(?=[{_QUOTE}]?[A-Za-z])", rest)
-    found = _LETTERS.match(rest, equal.end() if equal else 0)
+    start = equal.end() if equal else 0
+    found = _LETTERS.match(rest, start) or _QUOTED.match(rest, start)
     if found is None or (cut and found.end("said") == len(rest)):
         return None
     return re.sub(r"[^a-z]|\band\b", "", found["said"].casefold())
@@ -153,7 +163,8 @@ def _is_letters(clean: str, cut: bool) -> str | None:
         rest = line[found.end("said") :].lstrip(_QUOTE + " )].!")
         if not rest or rest.startswith("("):
             return _letters(line, False)
-    return None
+    said = _SAID_FIRST.search(clean)
+    return said[1].casefold() if said else None
 
 
 def _list(rest: str, cut: bool) -> str | None:
@@ -182,6 +193,9 @@ def _is_list(clean: str, cut: bool) -> str | None:
     lines = [line for line in clean.splitlines() if line.strip()]
     if cut or not lines or len(clean) > _LONGEST or DECLINED.search(clean):
         return None
+    if len(lines) > 1 and lines[0].rstrip().endswith(":"):
+        lines = lines[1:]
+        clean = "\n".join(lines)
     marked = [line for line in lines if _BULLET.match(line)]
     if len(marked) > 1:
         return " ".join(words_of("\n".join(marked)))
@@ -197,7 +211,7 @@ def _phrase(rest: str, cut: bool) -> str | None:
     said = first_sentence(rest).split(BOX_CLOSE)[0]
     if cut and len(said) == len(rest):
         return None
-    said = said.strip(f" {_QUOTE}*_")
+    said = re.split(r",?\s+(?:because|since)\b|\s\(", said)[0].strip(f" {_QUOTE}*_")
     return said if said and len(said) <= 200 else None
 
 
@@ -205,7 +219,10 @@ def _is_phrase(clean: str, cut: bool) -> str | None:
     lines = [line.strip() for line in clean.splitlines() if line.strip()]
     if cut or not lines or DECLINED.search(clean):
         return None
-    last = lines[-1]
+    quoted = re.findall(r"[\"“]([^\"“”]{1,80})[\"”]", lines[-1])
+    if len(quoted) == 1:
+        return str(quoted[0]).strip()
+    last = re.sub(r"^(?:it|that|this)(?:'s| is| was)\s+", "", lines[-1], flags=re.IGNORECASE)
     return (
         last.strip(f" {_QUOTE}*_.") if len(last.split()) <= 6 and len(sentences(last)) < 2 else None
     )
