@@ -103,9 +103,11 @@ class Progress:
     def _line(self) -> None:
         elapsed = max(time.monotonic() - self._begin, 1e-9)
         rate = self.rows / elapsed
-        left = (self.total - self.known - self.rows) / rate if rate else 0.0
+        done = self.known + self.rows
+        total = max(self.total, done)  # of a shard it is an estimate
+        left = (total - done) / rate if rate else 0.0
         print(
-            f"{self.what}: {self.known + self.rows}/{self.total} rows, {rate:.2f} rows/s, "
+            f"{self.what}: {done}/{total} rows, {rate:.2f} rows/s, "
             f"{self._details()}, {left:.0f} s left",
             file=self._stream,
             flush=True,

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,8 +45,10 @@ def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
 class LocalSlurm:
     """Nodes n1 ... of two CPUs each; partitions `main` and, with a higher priority, `high`."""
 
-    def __init__(self, folder: Path, nodes: int = 2) -> None:
-        self.folder = folder
+    def __init__(self, nodes: int = 2) -> None:
+        # munge wants a folder that everybody may enter, which a test's own is not.
+        folder = self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        folder.chmod(0o755)
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self._port = _free_ports(nodes + 1)
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -111,6 +114,8 @@ class LocalSlurm:
                     process.wait()
         for pid in self.left_over():
             os.kill(pid, signal.SIGKILL)
+        if not self.left_over():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def left_over(self) -> list[int]:
         """Processes of this Slurm that still live: what it started has its config's path."""

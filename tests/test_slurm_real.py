@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -30,8 +29,8 @@ HANDED_ON = [
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSlurm]:
-    local = LocalSlurm(tmp_path / "slurm")
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSlurm]:
+    local = LocalSlurm()
     for name, value in local.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
