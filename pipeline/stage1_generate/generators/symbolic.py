@@ -32,7 +32,8 @@ def coin_flips(
 ) -> Iterator[Row]:
     """Does the coin still show heads? `steps` people flip it or do not; half the answers are yes.
 
-    Chance is 1/2. `answer_kind` is yes_no.
+    Chance is 1/2. `answer_kind` is yes_no, and the question says so: "the coin is tails up" would be
+    read as no answer.
     """
     names = _names(split)
 
@@ -49,7 +50,7 @@ def coin_flips(
             for name, flipped in zip(rng.sample(names, count), flips, strict=True)
         ]
         return {
-            "question": f"A coin lies heads up. {' '.join(acts)} Is the coin heads up now?",
+            "question": f"A coin lies heads up. {' '.join(acts)} Is it heads up, yes or no?",
             "answer": "yes" if still else "no",
             "answer_kind": "yes_no",
         }
