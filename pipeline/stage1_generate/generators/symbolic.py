@@ -32,8 +32,8 @@ def coin_flips(
 ) -> Iterator[Row]:
     """Does the coin still show heads? `steps` people flip it or do not; half the answers are yes.
 
-    Chance is 1/2. `answer_kind` is yes_no, and the question says so: "the coin is tails up" would be
-    read as no answer.
+    Chance is 1/2. `answer_kind` is yes_no, and the question says so: "the coin is tails up" would
+    be read as no answer.
     """
     names = _names(split)
 
