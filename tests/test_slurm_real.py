@@ -77,12 +77,12 @@ def logs(project: Project) -> str:
     return "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}" for path in found)
 
 
-def wait_for_the_end(slurm: LocalSlurm, project: Project, seconds: float) -> None:
+def wait_for_the_end(slurm: LocalSlurm, project: Project, made: str, seconds: float) -> None:
     try:
         wait_until(lambda: not slurm.jobs(), seconds, "no job is left in the queue")
     except TimeoutError as error:
         raise AssertionError(f"{error}; {slurm.jobs()}\n{logs(project)}") from None
-    assert (project.run / "7_report.html").is_file(), logs(project)
+    assert (project.run / made).exists(), logs(project)
 
 
 def stored(project: Project) -> Counter[str]:
@@ -107,7 +107,7 @@ def test_the_whole_pipeline_runs_and_is_submitted_once(project: Project, slurm: 
     assert "5 jobs submitted" in submitted.stdout
     again = project.distill("run", "config.yaml")
     assert "nothing to submit" in again.stdout, again.stdout + again.stderr
-    wait_for_the_end(slurm, project, 400)
+    wait_for_the_end(slurm, project, "7_report.html", 600)
     status = project.distill("status", "small").stdout
     assert "parts of generate: 4 done" in status and "parts of evaluate: 3 done" in status
     assert set(stored(project).values()) == {1}
@@ -136,8 +136,8 @@ def test_killed_requeued_preempted_and_a_node_lost(
     project: Project, slurm: LocalSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(project, 60)
-    monkeypatch.setenv("TEACHER_SECONDS", "0.5")
-    assert project.distill("run", "config.yaml").returncode == 0
+    monkeypatch.setenv("TEACHER_SECONDS", "1")
+    assert project.distill("run", "config.yaml", "--until", "curate").returncode == 0
 
     def status(number: int) -> units.UnitStatus | None:
         path = units.status_folder(project.run) / Unit("generate", number, 4).file_name
@@ -154,8 +154,8 @@ def test_killed_requeued_preempted_and_a_node_lost(
     assert first is not None
     os.kill(first.pid, signal.SIGKILL)
     # one is requeued by a person,
-    second = slurm.said("squeue -h -r -o %i|%K").splitlines()
-    (job,) = [line.split("|")[0] for line in second if line.endswith("|2")]
+    tasks = slurm.said("squeue -h -r -o %i|%j|%K").splitlines()
+    (job,) = [line.split("|")[0] for line in tasks if line.endswith("-generate|2")]
     assert subprocess.run(["scontrol", "requeue", job]).returncode == 0
     # a node is taken by somebody more important,
     high = ["sbatch", "-p", "high", "-w", "n1", "--exclusive", "-o", "/dev/null", "--wrap"]
@@ -165,7 +165,7 @@ def test_killed_requeued_preempted_and_a_node_lost(
     slurm.kill("n2")
     wait_until(lambda: "down" in slurm.said("sinfo -h -N -n n2 -o %T"), 90, "n2 is seen as down")
     slurm.start_node("n2")
-    wait_for_the_end(slurm, project, 600)
+    wait_for_the_end(slurm, project, "3_dataset", 400)
     assert set(stored(project).values()) == {1}
     monkeypatch.setenv("TEACHER_SECONDS", "0")
     assert_same_rows(project, calm(project))
