@@ -64,6 +64,7 @@ def chain_of_thought_scores(
     """Scores, and notes on what could not be scored."""
     found: list[Score] = []
     notes: list[str] = []
+    costless: list[str] = []
     for variant in variants(rows):
         some = of_variant(rows, variant)
         mode, name = _mode_and_set(variant)
@@ -76,9 +77,14 @@ def chain_of_thought_scores(
         for metric, value in wanted:
             items = items_of(some, value)
             found.append(share(arm, ABILITY, f"{metric}/{path}", items, seed))
-        cost, said = _cost(arm, some, path, seed)
-        found += cost
-        notes += said
+        cost = _cost(arm, some, path, seed)
+        found += [cost] if cost else []
+        costless += [] if cost else [path]
+    if costless:
+        notes.append(
+            f"chain_of_thought: {arm} has too few right answers for an interval of tokens per "
+            f"right answer: {', '.join(costless)}."
+        )
     for name in sets_of(rows):
         top, bottom, spoilt = _modes(rows, name)
         if spoilt and top:
@@ -191,18 +197,14 @@ def _reasoned(row: Answer) -> float:
     return float(row.reasoned or False)
 
 
-def _cost(arm: str, rows: Sequence[Answer], path: str, seed: int) -> tuple[list[Score], list[str]]:
-    """Tokens for each right answer; a note instead where there are too few."""
+def _cost(arm: str, rows: Sequence[Answer], path: str, seed: int) -> Score | None:
+    """Tokens for each right answer; None where there are too few of these."""
     solved = sum(row.correct for row in rows)
     interval = statistics.ratio_interval(_by_item(rows), seed) if solved else None
     if interval is None or not math.isfinite(interval.high):
-        return [], [
-            f"chain_of_thought, {path}: {arm} has too few right answers for an interval "
-            "of tokens per right answer."
-        ]
+        return None
     cost = sum(row.output_tokens for row in rows) / solved
-    n = len(_by_item(rows))
-    return [score_of(arm, ABILITY, f"tokens_per_correct/{path}", cost, n, interval)], []
+    return score_of(arm, ABILITY, f"tokens_per_correct/{path}", cost, len(_by_item(rows)), interval)
 
 
 def _by_item(rows: Sequence[Answer]) -> list[tuple[float, float]]:
