@@ -169,3 +169,25 @@ def test_killed_requeued_preempted_and_a_node_lost(
     assert set(stored(project).values()) == {1}
     monkeypatch.setenv("TEACHER_SECONDS", "0")
     assert_same_rows(project, calm(project))
+
+
+def test_training_by_two_processes_is_warned_and_goes_on_from_its_checkpoint(
+    project: Project, slurm: LocalSlurm
+) -> None:
+    prepare(project, 24, processes=2)
+    project.edit(
+        train={"sft": {"max_steps": 200, "logging_steps": 5, "per_device_train_batch_size": 2}}
+    )
+    made = project.distill("run", "config.yaml", "--on", "local", "--until", "curate")
+    assert made.returncode == 0, made.stderr
+    assert project.distill("run", "config.yaml", "--until", "train").returncode == 0
+    log = project.run / "launch" / "logs" / "train.log"
+    wait_until(lambda: log.is_file() and "loss" in log.read_text(), 200, "it trains")
+    (job,) = slurm.said("squeue -h -o %i").split()
+    # What Slurm sends before the time limit, to every process of the step.
+    assert subprocess.run(["scancel", "--signal=USR1", job]).returncode == 0
+    wait_until(lambda: "requeued" in log.read_text(), 60, "it has stopped and is queued again")
+    assert "stopped at a saved checkpoint" in log.read_text()
+    wait_until(lambda: not slurm.jobs(), 300, "it has trained to its end")
+    assert "training goes on from checkpoint-" in log.read_text()
+    assert (project.run / "4_student" / "config.json").is_file(), logs(project)
