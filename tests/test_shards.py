@@ -272,3 +272,10 @@ def test_a_hole_that_another_machine_is_just_filling_is_no_damage(project: Proje
     segment.write_bytes(hole)
     with pytest.raises(UserError, match="damaged at byte"):
         Ledger(project.folder / "runs", "fake-teacher")
+
+
+def test_status_shows_a_whole_command_that_has_not_ended_well(project: Project) -> None:
+    project.edit(budget={"max_tokens": 100})
+    assert project.call("generate", "config.yaml").returncode == 75
+    shown = project.call("status", "small").stdout
+    assert "    generate: paused" in shown and "max_tokens" in shown

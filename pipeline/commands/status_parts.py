@@ -10,13 +10,19 @@ from pathlib import Path
 from pipeline.commands import printable
 from pipeline.config import Config
 from pipeline.launch import units
-from pipeline.launch.units import Unit, UnitStatus
+from pipeline.launch.units import Unit, UnitState, UnitStatus
 
 MOST_SHOWN = 40  # parts with a line each; of more, only those that are not well
 
 
 def print_parts(config: Config, run: Path) -> None:
-    """Every part that has begun, those of the config's shards that have not, and a sum."""
+    """Every part that has begun, those of the config's shards that have not, and a sum.
+
+    Before them the commands for whole steps that are at work or have not ended well.
+    """
+    for status in units.statuses(run):
+        if not (status.unit.of or status.unit.arm) and status.state is not UnitState.DONE:
+            print(_line(status, _state(status)))
     found = [status for status in units.statuses(run) if status.unit.of or status.unit.arm]
     for command in ("generate", "evaluate"):
         mine = [status for status in found if status.unit.command == command]
@@ -68,8 +74,8 @@ def _state(status: UnitStatus) -> str:
 
 
 def _line(status: UnitStatus, word: str) -> str:
-    parts = [f"{status.done:,}/{status.all:,} rows"]
-    if word == "running":
+    parts = [f"{status.done:,}/{status.all:,} rows"] if status.all else []
+    if word == "running" and status.all:
         parts.append(f"{status.rate:.2f} rows/s")
         if (left := status.seconds_left) is not None:
             parts.append(f"{left:,.0f} s left")
