@@ -113,12 +113,15 @@ class LocalSlurm:
                     process.kill()
                     process.wait()
         for pid in self.left_over():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(TimeoutError):
+            wait_until(lambda: not self.left_over(), 5, "nothing is left")
         if not self.left_over():
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def left_over(self) -> list[int]:
-        """Processes of this Slurm that still live: what it started has its config's path."""
+        """Processes of this Slurm, its jobs included: each has the config's path from its birth."""
         marker = str(self.folder).encode()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
@@ -127,7 +130,7 @@ class LocalSlurm:
                 mine = mine and int(path.name) != os.getpid()
             except OSError:
                 continue
-            if mine and b"slurm" in (path / "comm").read_bytes():
+            if mine:
                 found.append(int(path.name))
         return found
 
