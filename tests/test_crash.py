@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 from collections import Counter
@@ -111,3 +112,35 @@ def test_killed_in_any_later_step_the_run_still_ends_the_same(project: Project, 
     assert (project.run / "6_scores.json").read_bytes() == scores
     assert len(project.asked()) == len(set(project.asked()))
     assert project.distill("verify", "small").returncode == 0
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_of_evaluation_asks_nothing_twice_and_scores_the_same(
+    project: Project,
+) -> None:
+    write_seeds(project.folder / "eval.jsonl", 40, start=100)
+    assert project.distill("run", "config.yaml", "--until", "train").returncode == 0
+    begin, rng, kills = len(project.asked()), random.Random(3), 0
+    while True:
+        process = project.start("evaluate", "config.yaml", TEACHER_SECONDS="0.1")
+        enough = len(project.asked()) + rng.randint(5, 30)
+        while process.poll() is None and len(project.asked()) < enough:
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        time.sleep(rng.uniform(0, 0.2))
+        process.kill()
+        process.wait()
+        kills += 1
+    assert process.returncode == 0 and kills >= 2
+    asked = Counter(project.asked()[begin:])
+    assert len(asked) == 80  # 40 problems, directly and step by step
+    # The fake teacher has one request in flight, and the ledger syncs at least every 50 ms.
+    assert sum(asked.values()) - len(asked) <= 2 * kills
+    scores = (project.run / "6_scores.json").read_bytes()
+    for arm in ("teacher", "before", "after"):  # answered anew, from the beginning
+        shutil.rmtree(project.run / "5_answers" / arm)
+    shutil.rmtree(project.folder / "runs" / "ledger")
+    done = project.distill("evaluate", "config.yaml", "--redo", "evaluate")
+    assert done.returncode == 0, done.stderr
+    assert (project.run / "6_scores.json").read_bytes() == scores
