@@ -123,13 +123,20 @@ def test_after_kill_9_of_a_run_the_same_command_goes_on_at_once(project: Project
                 "evaluate__abilities": ["in_context"],
                 "evaluate__in_context": {"tasks": [{"name": "t", "items": "eval.jsonl"}]},
             },
-            "has no labels and no shots",
+            "balanced shots beside the item can be 0",
         ),
         ({"tasks__0__student_prompt": "needs.yaml"}, "needs.yaml uses foo"),
         ({"train__sft__output_dir": "elsewhere"}, "leave it out"),
         ({"student__model": "gone/"}, "gone"),
     ],
-    ids=["no items", "no answers", "no labels", "student prompt", "output_dir", "student"],
+    ids=[
+        "no items",
+        "no answers",
+        "labels of one text each",
+        "student prompt",
+        "output_dir",
+        "student",
+    ],
 )
 def test_mistakes_that_would_show_late_are_found_before_anything_is_paid(
     project: Project, change: dict[str, object], said: str
