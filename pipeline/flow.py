@@ -174,7 +174,7 @@ def run_command(
                 print(f"{step.name}: starting", flush=True)
                 record = run_step(step)
                 print(summary(record), flush=True)
-                if step.name == "suite":  # named later, it has new numbers for these
+                if step.name in ("text", "suite", "cost"):  # named later, new numbers for these
                     later = [one for one in steps if one.name in ("score", "report")]
                     forget(config.run_dir, later)
                 if record.notes.get("failed_requests"):

@@ -14,7 +14,9 @@ from pipeline.stage3_evaluate.score import score
 from tests.test_score import cot
 
 
-def made(folder: Path, name: str, after: int, question: str = "How many?") -> Path:
+def made(
+    folder: Path, name: str, after: int, question: str = "How many?", tokens: int = 64
+) -> Path:
     """A run folder whose student has `after` of 40 problems right."""
     run = folder / "runs" / name
     answers = {"before": cot("before", 10), "after": cot("after", after)}
@@ -30,7 +32,8 @@ def made(folder: Path, name: str, after: int, question: str = "How many?") -> Pa
               "tasks": [{"name": "sums", "recipe": "chain_of_thought"}]}  # fmt: skip
     (run / "config.yaml").write_text(json.dumps(config))
     step = {"step": "generate", "tokens": {"input": 60 * after, "output": 40 * after}}
-    (run / "steps.jsonl").write_text(json.dumps(step) + "\n")
+    asked = {"step": "evaluate", "settings": {"seed": 1, "sampling": {"max_tokens": tokens}}}
+    (run / "steps.jsonl").write_text(f"{json.dumps(step)}\n{json.dumps(asked)}\n")
     return run
 
 
@@ -67,6 +70,16 @@ def test_questions_that_differ_are_left_out_and_said(tmp_path: Path) -> None:
     page = compare(first, second, tmp_path / "p.html")
     assert page.notes == [
         f"1 questions of {name} were not asked, or not so, in the other run." for name in "ab"
+    ]
+
+
+def test_questions_that_were_put_otherwise_are_said(tmp_path: Path) -> None:
+    page = compare(
+        made(tmp_path, "a", 20), made(tmp_path, "b", 30, tokens=128), tmp_path / "p.html"
+    )
+    assert page.notes == [
+        "The runs did not ask in the same way: sampling.max_tokens differ (a prompt by its hash), "
+        "so a difference between the students may be one between the questions."
     ]
 
 

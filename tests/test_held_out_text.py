@@ -99,6 +99,7 @@ def test_what_a_training_cost_is_measured_and_in_the_report(project: Project) ->
     [
         (None, "is not there"),
         ('{"text": "only one"}', "two documents or more"),
+        ('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}', "the id 'a' twice"),
         ('{"words": 1}\n{"words": 2}', "missing required field `text`"),
     ],
 )

@@ -255,7 +255,10 @@ def test_a_gain_of_one_training_seed_alone_is_no_verdict() -> None:
     lucky = {"seed-1": cot("seed-1", 10), "seed-2": cot("seed-2", 2)}
     one = compared(score(answers | lucky, arms=ARMS), "accuracy/step_by_step")
     assert one.verdict is Finding.INCONCLUSIVE
-    assert "not clearly with all training seeds together (+5 points" in one.reason
+    assert "not with every training seed (seed-2: -20 points)" in one.reason
+    weak = {"seed-1": cot("seed-1", 11), "seed-2": cot("seed-2", 11)}
+    two = compared(score(answers | weak, arms=ARMS), "accuracy/step_by_step")
+    assert two.verdict is Finding.DISTILLED  # the mean over them is clear, and all of them gained
     assert one.seeds is not None and one.seeds.arms == ["after", "seed-1", "seed-2"]
     assert one.seeds.differences == pytest.approx([14 / 40, 0, -8 / 40])
     steady = {"seed-1": cot("seed-1", 22), "seed-2": cot("seed-2", 27)}
@@ -298,6 +301,29 @@ def test_an_in_context_task_beyond_training_is_in_no_mean_but_in_the_verdict() -
     assert value(found, "after", "accuracy/lists (beyond)/k=8").value == 8 / 40
     assert one.beyond[1].arm == "lists"
     assert one.verdict is Finding.INCONCLUSIVE and "beyond what was trained" in one.reason
+
+
+def test_a_gain_over_a_control_without_answers_is_no_verdict() -> None:
+    answers = {"before": cot("before", 10), "after": cot("after", 30)}
+    one = compared(score(answers, arms=[*ARMS, "control-random"]), "accuracy/step_by_step")
+    assert one.verdict is Finding.INCONCLUSIVE
+    assert one.reason == "better than before, but control-random has no answers to compare"
+
+
+def test_a_loss_on_the_larger_task_does_not_prove_a_gain_of_the_mean() -> None:
+    def arm(name: str, large: list[int], small: list[int]) -> list[Answer]:
+        return [
+            *rows(name, "in_context", "large k=8", large),
+            *rows(name, "in_context", "small k=8", small, prefix="small"),
+        ]
+
+    before = arm("before", share(200, 400), share(8, 20))
+    after = arm("after", share(170, 400), share(14, 20))
+    one = compared(score({"before": before, "after": after}, arms=ARMS), "accuracy/mean/k=8")
+    assert one.difference == pytest.approx((0.3 - 0.075) / 2)
+    # Item by item it is 30 lost and 6 gained; the mean of the tasks is what is claimed.
+    assert (one.gained, one.lost) == (6, 30)
+    assert one.p > 0.005
 
 
 def test_nothing_lost_is_a_claim_of_its_own_with_a_margin() -> None:

@@ -25,6 +25,7 @@ from pipeline.stage3_evaluate.report_samples import Pair, paired, pairs_of, safe
 from pipeline.stage3_evaluate.report_view import Card, Chart, Table, card_of, duration
 from pipeline.stage3_evaluate.score import Scores, score
 from pipeline.stage3_evaluate.verdicts import Finding
+from pipeline.steps import flatten
 
 SAMPLES = 160
 WORDS = {
@@ -34,7 +35,7 @@ WORDS = {
     Finding.INCONCLUSIVE: ("○", "no clear difference"),
 }
 
-Asked = tuple[str, str, str]  # ability, variant, item id
+Asked = tuple[str, str, str, int, int, int]  # ability, variant, item id; draw, order, sample
 
 
 class Versus(msgspec.Struct, frozen=True):
@@ -75,10 +76,12 @@ def _versus(runs: tuple[RunFiles, RunFiles], names: tuple[str, str]) -> Versus:
             "evaluate` for the older run: it reads them again and asks nothing"
         )
     old, new, notes = _shared(runs, names)
+    notes += _asked_otherwise(runs)
     found = score(
         {"before": old, "after": new},
         arms=["before", "after"],
         seed=int(runs[0].config.get("seed", 0)),
+        margin=float((runs[0].config.get("evaluate") or {}).get("margin", 0.05)),
         than=names[0],
     )
     shown = {"before": names[0], "after": names[1]}
@@ -146,8 +149,30 @@ def _shared(
     return old, new, notes
 
 
+def _asked_otherwise(runs: tuple[RunFiles, RunFiles]) -> list[str]:
+    """A note where the same items were put in another way: prompts, shots, decoding."""
+    one, two = (_how_asked(run) for run in runs)
+    moved = sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
+    if not moved:
+        return []
+    keys = ", ".join(key.removeprefix("abilities.") for key in moved[:8])
+    more = f" and {len(moved) - 8} more" if len(moved) > 8 else ""
+    return [
+        f"The runs did not ask in the same way: {keys}{more} differ (a prompt by its hash), so a "
+        "difference between the students may be one between the questions."
+    ]
+
+
+def _how_asked(run: RunFiles) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for step in run.steps:
+        if step.step == "evaluate":  # the last one counts
+            found = {key: step.settings.get(key) for key in ("seed", "sampling", "abilities")}
+    return flatten(found)
+
+
 def _asked(row: Answer) -> Asked:
-    return row.ability, row.variant, row.item_id
+    return row.ability, row.variant, row.item_id, row.draw, row.order, row.sample
 
 
 def _headline(found: Scores, names: tuple[str, str]) -> str:

@@ -67,6 +67,8 @@ def step(config: Config) -> Step:
         name="cost",
         run=config.run_dir,
         settings=table.model_dump(mode="json")
+        # Where it computes makes no identity elsewhere; here it is what is measured.
+        | {"engine": config.student.model_dump(mode="json", include={"backend", "serving"})}
         | {"models": {arm: known.get(arm, "trained") for arm in measured}},
         inputs=[folder for folder in trained if folder is not None],
         outputs=[config.run_dir / FILE],

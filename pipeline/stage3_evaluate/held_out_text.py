@@ -98,6 +98,12 @@ def documents(path: Path) -> list[Document]:
         raise UserError(
             f"evaluate.held_out_text: {path} needs two documents or more, each with a text"
         )
+    ids = [document.id for document in found if document.id]
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise UserError(
+            f"evaluate.held_out_text: {path} has the id {twice[0]!r} twice; give each its own, or "
+            "none"
+        )
     return found
 
 

@@ -25,6 +25,7 @@ class StepLine(msgspec.Struct, frozen=True):
     """What the report needs of a line of steps.jsonl."""
 
     step: str
+    settings: dict[str, Any] = {}
     counts: dict[str, int] = {}
     seconds: float = 0.0
     tokens: Usage = Usage()

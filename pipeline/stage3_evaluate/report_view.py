@@ -251,7 +251,7 @@ def _is_main(metric: str) -> bool:
 
 
 def _cell(score: Score) -> tuple[str, str]:
-    if "tokens" in score.metric:
+    if score.metric.startswith(("output_tokens", "tokens_per_correct")):
         return f"{score.value:.0f}", f"{score.low:.0f}–{score.high:.0f}"
     if score.metric.startswith("gain"):
         return _signed(score.value), f"{_signed(score.low)} to {_signed(score.high)}"

@@ -100,7 +100,7 @@ def score(
                 notes += said
             else:
                 notes.append(f"The arm {arm} was not asked about {ability}.")
-    comparisons, said = _compare(answers, seed, margin)
+    comparisons, said = _compare(answers, arms, seed, margin)
     noise = _noise(answers, seed)
     notes += [*said, *(_noise_note(one) for one in noise)]
     changes = _changes(answers, arms, seed, margin)
@@ -119,7 +119,7 @@ def _abilities(answers: dict[str, list[Answer]]) -> list[str]:
 
 
 def _compare(
-    answers: dict[str, list[Answer]], seed: int, margin: float
+    answers: dict[str, list[Answer]], arms: Sequence[str], seed: int, margin: float
 ) -> tuple[list[Comparison], list[str]]:
     before, after = answers.get("before", []), answers.get("after", [])
     if not before or not after:
@@ -140,13 +140,14 @@ def _compare(
             if not old[metric].keys() & new[metric].keys():
                 continue
             role = Role.SECONDARY if number else Role.PRIMARY
-            arms = old[metric], new[metric], best.get(metric, {})
+            three = old[metric], new[metric], best.get(metric, {})
             valid = readable[0].get(metric, set()), readable[1].get(metric, set())
-            found = _comparison(ability, metric, role, arms, valid, seed, margin)
+            found = _comparison(ability, metric, role, three, valid, seed, margin)
             comparisons.append(
                 msgspec.structs.replace(
                     found,
                     controls=_against_controls(answers, ability, metric, new[metric], seed),
+                    unasked=_unasked(answers, arms, ability, metric),
                     seeds=_seeds(answers, ability, metric, old[metric], seed),
                     beyond=[] if number else _beyond(ability, before, after, seed),
                 )
@@ -163,6 +164,18 @@ def _against_controls(
         if control.keys() & after.keys():
             found.append(against(arm, control, after, seed))
     return found
+
+
+def _unasked(
+    answers: dict[str, list[Answer]], arms: Sequence[str], ability: str, metric: str
+) -> list[str]:
+    """Controls and seeds of `arms` that the claim of a gain is about, and that say nothing."""
+    return [
+        arm
+        for arm in arms
+        if arm.startswith((CONTROL, SEED))
+        and not primary_items(ability, answers.get(arm, [])).get(metric)
+    ]
 
 
 def _beyond(

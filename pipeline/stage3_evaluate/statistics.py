@@ -126,12 +126,14 @@ def paired_test(before: Strata, after: Strata, seed: int) -> Paired:
     """Exact McNemar test where items are right or wrong, else a sign-flip permutation test.
 
     The same items in the same order on both sides (Dietterich 1998; Edwards' binomial form).
+    McNemar counts items; where strata of unequal size are averaged, an item of a small one weighs
+    more, and the test flips the signs of the weighted differences.
     """
     from scipy.stats import binomtest
 
     weighted: list[float] = []
     gained = lost = 0
-    binary = True
+    binary = len({len(stratum) for stratum in before}) == 1
     for old, new in zip(before, after, strict=True):
         for x, y in zip(old, new, strict=True):
             gained, lost = gained + (y > x), lost + (y < x)

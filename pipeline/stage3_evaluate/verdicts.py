@@ -88,6 +88,7 @@ class Comparison(msgspec.Struct, frozen=True):
     kept: statistics.Kept | None = None  # is any loss smaller than the margin
     margin: float = 0.05
     controls: list[Against] = []  # after - each control
+    unasked: list[str] = []  # controls and seeds that are arms, and have no answers here
     valid: Against | None = None  # after - before on the items that both answered readably
     seeds: Seeds | None = None  # all trainings of the student together
     beyond: list[Against] = []  # after - before beyond what was trained: all, then each set
@@ -138,6 +139,16 @@ def _gained(found: Comparison, p_claim: float, than: str) -> tuple[Finding, str]
     counts = f"better on {found.gained} items{form}, worse on {found.lost}"
     if found.gained_readable < FORM_SHARE * found.gained:
         return Finding.FORM, counts
+    if found.unasked:
+        names = " and ".join(found.unasked)
+        return Finding.INCONCLUSIVE, f"better than {than}, but {names} has no answers to compare"
+    if found.seeds and min(found.seeds.differences) <= 0:
+        worst = min(zip(found.seeds.differences, found.seeds.arms, strict=True))
+        return (
+            Finding.INCONCLUSIVE,
+            f"better than {than}, but not with every training seed "
+            f"({worst[1]}: {100 * worst[0]:+.0f} points)",
+        )
     if parts := _parts(found):
         weakest = parts[0]
         if weakest.low <= 0 or p_claim >= ALPHA:
