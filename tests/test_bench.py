@@ -10,6 +10,7 @@ import pytest
 
 NO_FOLDER = (
     "coverage.py",
+    "workers.py",
     "http_engine.py",
     "faulty_server.py",
     "restart.py",
@@ -37,6 +38,7 @@ BENCH = Path(__file__).parent.parent / "bench"
         ),
         ("train_ratio.py --model tiny --steps 6 --rounds 1", "median ratio "),
         ("soft_cost.py --model tiny --steps 4 --rounds 1", "soft: median time "),
+        ("workers.py --rows 200 --workers 2 --latency 0.05", "; 0 requests were sent twice"),
         ("coverage.py --runs 40 --kinds share difference perplexity", "| perplexity |"),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],
