@@ -161,10 +161,13 @@ class Config(Strict):
                 )
             if arm.startswith(SEED):
                 seed = arm.removeprefix(SEED)
-                if not seed.isdecimal() or int(seed) == self.training_seed:
+                # As it is spelled in 4_seeds/N: "01" would be another folder.
+                canonical = seed.isdecimal() and seed == str(int(seed))
+                if not canonical or int(seed) == self.training_seed:
                     raise ValueError(
                         f"{place}: {arm} is no student trained once more; write {SEED}N with a "
-                        f"whole number N, not {self.training_seed}: that is the seed of `after`"
+                        f"whole number N without zeros before it, not {self.training_seed}: that "
+                        "is the seed of `after`"
                     )
                 continue
             if arm.startswith(ONLY):

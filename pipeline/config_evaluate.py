@@ -22,6 +22,7 @@ SEED = "seed-"
 ONLY = "only-"
 TRAINED = (CONTROL, SEED, ONLY)  # beginnings of the arms that are trained beside the student
 Arm = str
+NAME = r"[^\W_][\w.-]*"  # of an arm, whose folder has the same: never one like ".."
 
 
 # What the labels of the shots say: see pipeline/stage3_evaluate/label_conditions.py.
@@ -165,10 +166,10 @@ class Evaluate(Strict):
     @model_validator(mode="after")
     def _names_of_models(self) -> Evaluate:
         for name in self.models:
-            if name in ARMS or name.startswith(TRAINED) or not re.fullmatch(r"[\w.-]+", name):
+            if name in ARMS or name.startswith(TRAINED) or not re.fullmatch(NAME, name):
                 raise ValueError(
-                    f"models: {name!r} cannot be the name of one; letters, digits, _ . and -, and "
-                    f"none of {', '.join(ARMS)}, or with {', '.join(TRAINED)} before them"
+                    f"models: {name!r} cannot be the name of one; a letter or a digit, then also "
+                    f"_ . and -; none of {', '.join(ARMS)}, or with {', '.join(TRAINED)} before it"
                 )
         twice = {arm for arm in self.arms if self.arms.count(arm) > 1}
         if twice:
@@ -182,10 +183,17 @@ class Evaluate(Strict):
 
     @model_validator(mode="after")
     def _abilities_have_items(self) -> Evaluate:
+        if twice := sorted({name for name in self.abilities if self.abilities.count(name) > 1}):
+            raise ValueError(f"abilities: {', '.join(twice)} is there twice; name each once")
         for ability in self.abilities:
             if getattr(self, ability) is None:
                 raise ValueError(
                     f"abilities names {ability}, but there is no `evaluate.{ability}:` table "
                     "that says which items to use (configs/quickstart.yaml has one to copy)"
                 )
+        if self.cost_of_use is not None and not self.abilities:
+            raise ValueError(
+                "cost_of_use asks questions of the evaluation, and `abilities` names none; add "
+                "one with its table, or leave cost_of_use out"
+            )
         return self

@@ -25,6 +25,9 @@ def unknown_key(seen: str, allowed: Sequence[str]) -> str:
     return f"unknown key {seen!r}; {hint}allowed: {', '.join(sorted(allowed))}"
 
 
+CONCURRENCY = 64  # requests in flight at an endpoint, where the config names no number
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -80,7 +83,8 @@ class Serving(Strict):
 
     base_url: str | list[str] | None = None
     api_key_env: str | None = None
-    concurrency: int = Field(64, ge=1)
+    # None: 64 at an endpoint, and the engine's own size with vllm (also in a saved config).
+    concurrency: int | None = Field(None, ge=1)
     timeout: float = Field(120.0, gt=0)
     requests_per_minute: int | None = Field(None, ge=1)
     tokens_per_minute: int | None = Field(None, ge=1)
@@ -91,6 +95,11 @@ class Serving(Strict):
     engine: dict[str, Any] = {}  # vllm: any field of AsyncEngineArgs
     script: str | None = None  # fake backend: a Python file with `answer(request) -> str`
     batch: Batch | None = None  # openai backend: through the provider's batch API
+
+    @property
+    def endpoint_concurrency(self) -> int:
+        """Requests in flight at an endpoint."""
+        return CONCURRENCY if self.concurrency is None else self.concurrency
 
     # Messages about these two never show what was seen: it may be a password or a key. (At a
     # field's own validator the value would be shown; the whole table is not.)

@@ -94,6 +94,11 @@ def test_a_training_with_another_seed_is_an_arm(project: Project) -> None:
         ({"evaluate__arms": ["befor"]}, "did you mean 'before'"),
         ({"evaluate__arms": ["before", "before"]}, "is there twice"),
         ({"evaluate__arms": ["control-gold"]}, "needs curate.controls to name gold"),
+        ({"evaluate__arms": ["seed-1", "seed-01"]}, "whole number N without zeros before it"),
+        ({"evaluate__arms": ["seed-\u0664"]}, "whole number N without zeros before it"),
+        ({"evaluate__models": {"..": {"backend": "fake", "model": "x"}}}, "cannot be the name"),
+        ({"evaluate__models": {"-x": {"backend": "fake", "model": "x"}}}, "cannot be the name"),
+        ({"evaluate__abilities": ["chain_of_thought"] * 2}, "chain_of_thought is there twice"),
         ({"evaluate__models": {"after": {"backend": "fake", "model": "x"}}}, "cannot be the name"),
     ],
 )

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from pipeline.records import Answer, Extraction, Finish, Generation, Seed
-from pipeline.stage3_evaluate.answers import expected_of
+from pipeline.stage3_evaluate.answers import can_be_right, expected_of
 from pipeline.stage3_evaluate.chain_of_thought import reasons_first
 from pipeline.stage3_evaluate.majority import draws_of, majority_right
 from pipeline.stage3_evaluate.metrics_chain_of_thought import (
@@ -224,6 +224,41 @@ def test_an_item_whose_answer_is_none_of_its_choices_is_refused(project: Project
     done = project.call("plan", "config.yaml")
     assert done.returncode == 2
     assert "'green', which is none of its choices: (A) red, (B) blue" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"answer": "Paris"}, "item c (eval.jsonl:1) has the answer 'Paris', which is read as"),
+        ({"answer": "Paris"}, "the kind number"),
+        ({"answer": "Spam", "labels": ["spam", "ham"]}, "the kind label"),
+        ({"answer": "10:30", "answer_kind": "number"}, "give the row its `answer_kind`, one of"),
+        ({"answer": " "}, "has the answer ' '"),
+    ],
+)
+def test_an_answer_that_can_never_be_right_is_refused(
+    project: Project, fields: dict[str, object], told: str
+) -> None:
+    row = {"id": "c", "question": "Which?"} | fields
+    (project.folder / "eval.jsonl").write_text(json.dumps(row) + "\n")
+    done = project.call("plan", "config.yaml")
+    assert done.returncode == 2 and told in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("\\sqrt{2}", "number"),
+        ("72 apples", "number"),
+        ("Dr. No", "text"),
+        ("a phrase of more words than a bare line may have", "text"),
+        ("3 1", "list"),
+        ("True", "true_false"),
+    ],
+)
+def test_an_answer_that_is_read_in_some_form_is_taken(answer: str, kind: str) -> None:
+    item = Seed("c", "t", {"question": "Which?", "answer_kind": kind}, answer)
+    assert can_be_right(answer, expected_of(item))
 
 
 def test_the_report_has_sets_beyond_votes_and_the_change_of_the_gain(tmp_path: Path) -> None:

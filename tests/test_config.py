@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load_config, save_config
+from pipeline.config import ModelConfig, load_config, save_config
 from pipeline.errors import UserError
 from pipeline.flow import checked_config
+from pipeline.models import http_serving, open_model
+from pipeline.models.vllm_engine import VLLMModel
 from pipeline.prompts import load_prompt, render
 from tests.project import Project
 
@@ -120,6 +122,23 @@ def test_the_saved_config_gives_the_same_config_again(project: Project) -> None:
     config = load_config(project.config)
     save_config(config, Path("again.yaml"))
     assert load_config(Path("again.yaml")) == config
+
+
+def test_the_engines_own_size_decides_also_after_the_config_was_saved(
+    project: Project, tmp_path: Path
+) -> None:
+    project.edit(student__backend="vllm")
+    for chosen in (None, 7):
+        if chosen is not None:
+            project.edit(student__serving={"concurrency": chosen})
+        save_config(load_config(project.config), tmp_path / "saved.yaml")
+        student = load_config(tmp_path / "saved.yaml").student
+        config = ModelConfig(backend="vllm", model=str(project.model), serving=student.serving)
+        opened = open_model(config, "student")
+        assert isinstance(opened, VLLMModel)
+        assert opened._serving.concurrency == chosen
+    hosted = ModelConfig(backend="openai", model="m")
+    assert http_serving(hosted, "teacher").concurrency == 64
 
 
 def test_a_key_never_reaches_the_saved_config(

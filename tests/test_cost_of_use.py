@@ -43,3 +43,11 @@ def test_each_model_is_measured_in_its_own_process_and_stands_in_the_report(
 def test_asking_for_a_step_that_is_not_there_names_its_key(project: Project) -> None:
     done = project.call("run", "config.yaml", "--redo", "cost")
     assert done.returncode == 2 and "evaluate.cost_of_use is not set" in done.stderr
+
+
+def test_without_an_ability_there_is_nothing_to_ask_and_the_config_says_so(
+    project: Project,
+) -> None:
+    project.edit(evaluate__abilities=[], evaluate__cost_of_use={"questions": 3})
+    done = project.call("plan", "config.yaml")
+    assert done.returncode == 2 and "`abilities` names none; add one" in done.stderr, done.stderr

@@ -112,3 +112,9 @@ def test_a_file_without_texts_is_one_message(
     done = project.call("evaluate", "config.yaml")
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_instead_of_texts_is_one_message(project: Project) -> None:
+    project.edit(evaluate__held_out_text=".")
+    done = project.call("evaluate", "config.yaml")
+    assert done.returncode == 2 and "held_out_text: .: Is a directory" in done.stderr, done.stderr

@@ -254,6 +254,38 @@ def test_what_cannot_be_asked_is_refused_before_anything_is(
 
 
 @pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"answer": "fig"}, r"item e \(own.jsonl:1\) has the answer 'fig'.*: zop, kib"),
+        ({"answer": "Zop"}, "none of its labels"),
+        ({"labels": "zop"}, "a list of texts.*seen: 'zop'"),
+        ({"labels": [1, 2], "answer": "1"}, "a list of texts"),
+        ({"labels": [], "answer_kind": "list"}, "answer 'zop'; write a list of whole numbers"),
+    ],
+)
+def test_an_episode_whose_answer_can_never_be_right_is_refused(
+    project: Project, changes: dict[str, Any], told: str
+) -> None:
+    shots = [{"text": f"fig {n}", "label": ("zop", "kib")[n % 2]} for n in range(8)]
+    row = {"id": "e", "text": "lynx", "answer": "zop", "labels": ["zop", "kib"], "shots": shots}
+    (project.folder / "own.jsonl").write_text(json.dumps(row | changes) + "\n")
+    with pytest.raises(UserError, match=told):
+        check_items(evaluated(project, {"path": "own.jsonl"}))
+
+
+@pytest.mark.parametrize("place", ["items", "pool"])
+@pytest.mark.parametrize(("name", "content"), [("none.jsonl", ""), ("none.csv", "text,label\n")])
+def test_a_file_without_rows_is_one_message(
+    project: Project, name: str, content: str, place: str
+) -> None:
+    write_reviews(project.folder / "reviews.csv")
+    (project.folder / name).write_text(content)
+    sources = {"items": REVIEWS} | {place: {"path": name}}
+    with pytest.raises(UserError, match=rf"tasks.reviews: {name} holds no rows"):
+        check_items(evaluated(project, **sources))
+
+
+@pytest.mark.parametrize(
     ("task", "told"),
     [
         ({"labels": ["flipped"]}, "natural among them"),

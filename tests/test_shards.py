@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -279,3 +280,13 @@ def test_status_shows_a_whole_command_that_has_not_ended_well(project: Project) 
     assert project.call("generate", "config.yaml").returncode == 75
     shown = project.call("status", "small").stdout
     assert "    generate: paused" in shown and "max_tokens" in shown
+
+
+def test_no_part_waits_for_a_step_that_is_done(project: Project) -> None:
+    assert project.call("generate", "config.yaml").returncode == 0
+    assert "evaluate --arm after: waiting" in project.call("status", "small").stdout
+    record = {"step": "evaluate"}
+    done = project.rows("steps.jsonl")[0] | record
+    with (project.run / "steps.jsonl").open("a") as file:
+        file.write(json.dumps(done) + "\n")
+    assert "parts of evaluate" not in project.call("status", "small").stdout

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config import load_config
+from pipeline.launch.plan import jobs_of
 from tests.project import Project
 
 
@@ -74,6 +76,23 @@ def test_what_a_script_runs_are_commands_that_anyone_can_type(project: Project) 
     ]
     assert "distill evaluate config.yaml --arm before" in printed
     assert printed[-1] == "distill report config.yaml"
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"cost_of_use": {"questions": 3}}, {"held_out_text": "texts.jsonl"}]
+)
+def test_a_report_that_opens_models_gets_what_an_evaluation_gets(
+    project: Project, more: dict[str, object]
+) -> None:
+    project.edit(**{f"evaluate__{key}": value for key, value in more.items()})
+    (report,) = (job for job in jobs_of(load_config(project.config)) if job.name == "report")
+    assert report.resources == ("evaluate" if more else "report")
+
+
+def test_shards_are_not_ignored_in_silence_here(project: Project) -> None:
+    project.edit(execution={"shards": 4}, budget={"max_tokens": 1})
+    done = project.call("run", "config.yaml", "--until", "generate")
+    assert "execution.shards: 4 is for --on slurm and --on print" in done.stdout
 
 
 def test_done_parts_are_not_submitted_again(project: Project) -> None:

@@ -156,7 +156,7 @@ def _estimate(config: Config, task: Task, name: str, shown: int) -> Estimate:
     found.input = _scaled(per_character, characters)
     found.output = _scaled(np.array([row.generation.usage.output for row in known]), found.new)
     seconds = float(np.mean([row.generation.seconds for row in known]))
-    found.seconds = found.new * seconds / teacher.serving.concurrency
+    found.seconds = found.new * seconds / teacher.serving.endpoint_concurrency
     return found
 
 

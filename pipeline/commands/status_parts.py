@@ -11,6 +11,7 @@ from pipeline.commands import printable
 from pipeline.config import Config
 from pipeline.launch import units
 from pipeline.launch.units import Unit, UnitState, UnitStatus
+from pipeline.steps import records
 
 MOST_SHOWN = 40  # parts with a line each; of more, only those that are not well
 
@@ -23,10 +24,12 @@ def print_parts(config: Config, run: Path) -> None:
     for status in units.statuses(run):
         if not (status.unit.of or status.unit.arm) and status.state is not UnitState.DONE:
             print(_line(status, _state(status)))
+    done = records(run)
     found = [status for status in units.statuses(run) if status.unit.of or status.unit.arm]
     for command in ("generate", "evaluate"):
         mine = [status for status in found if status.unit.command == command]
-        waiting = _waiting(config, command, mine)
+        # A step that is done, by whatever parts, waits for none.
+        waiting = [] if command in done else _waiting(config, command, mine)
         if mine or (waiting and (run / "launch").is_dir()):
             _print_command(command, mine, waiting)
 

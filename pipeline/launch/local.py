@@ -45,6 +45,11 @@ def run(
             "--dry-run goes with --on slurm, and not with --redo, which takes files away; "
             "`distill plan` says what would be asked"
         )
+    if where == "local" and config.execution.shards > 1:
+        print(
+            f"execution.shards: {config.execution.shards} is for --on slurm and --on print; here "
+            "one process asks everything"
+        )
     steps = all_steps(config)
     if redo is not None:
         # Everything that can be wrong is looked for before anything is taken away.

@@ -62,8 +62,9 @@ def jobs_of(config: Config, until: str | None = None) -> list[Job]:
     add("train", "train", "train")
     arms = [Unit("evaluate", arm=arm) for arm in config.evaluate.all_arms]
     add("evaluate", "evaluate", units=arms)
-    # Held-out text and suites of tasks are asked of models too, by the command for the whole.
-    opens = bool(config.evaluate.held_out_text or config.evaluate.suite)
+    # These open models too, in the command for the whole: they need what an arm needs.
+    whole = config.evaluate
+    opens = bool(whole.held_out_text or whole.suite or whole.cost_of_use)
     add("report", "evaluate" if opens else "report", "evaluate --gather", "report")
     return _up_to(found, until)
 

@@ -91,9 +91,7 @@ def open_model(config: ModelConfig, place: str = "teacher", *, online: bool = Fa
         serving=VLLMServing(
             engine=config.serving.engine,
             # Unless the user chose a number, the engine's own size decides.
-            concurrency=config.serving.concurrency
-            if "concurrency" in config.serving.model_fields_set
-            else None,
+            concurrency=config.serving.concurrency,
         ),
     )
 
@@ -106,7 +104,7 @@ def http_serving(config: ModelConfig, place: str) -> HTTPServing:
         base_url=tuple([urls] if isinstance(urls, str) else urls),
         api_key=api_key(config.serving, place),
         api_key_env=config.serving.api_key_env,
-        concurrency=config.serving.concurrency,
+        concurrency=config.serving.endpoint_concurrency,
         timeout=config.serving.timeout,
         requests_per_minute=config.serving.requests_per_minute,
         tokens_per_minute=config.serving.tokens_per_minute,

@@ -42,6 +42,7 @@ __all__ = [
     "EXTRACTOR_VERSION",
     "AnswerKind",
     "Expected",
+    "can_be_right",
     "expected_of",
     "extract_label",
     "extract_number",
@@ -170,6 +171,15 @@ def is_right(value: str, reference: str, expected: Expected) -> bool:
             return same_text(value, reference)
         case _:
             return plain(value) == plain(reference)
+
+
+def can_be_right(reference: str, expected: Expected) -> bool:
+    """Whether an answer that says the reference, in any plain form, is read and is right."""
+    for text in (reference, f"The answer is {reference}.", f'"{reference}"'):
+        found, value = read_answer(text, expected, Finish.STOP)
+        if found is Extraction.VALUE and value and is_right(value, reference, expected):
+            return True
+    return False
 
 
 def spelled(value: str, expected: Expected) -> str:

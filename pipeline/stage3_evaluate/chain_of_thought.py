@@ -20,6 +20,7 @@ from pipeline.records import Answer, Extraction, Generation, Seed
 from pipeline.stage3_evaluate.answers import (
     AnswerKind,
     Expected,
+    can_be_right,
     expected_of,
     is_right,
     read_answer,
@@ -115,13 +116,18 @@ def reasons_first(generation: Generation, value: str | None, expected: Expected)
 
 def _check(item: Seed, name: str) -> None:
     """An item whose reference can never be right is a mistake to be told about beforehand."""
-    expected = expected_of(item)
-    if expected.kind is not AnswerKind.CHOICE or right_choice(
-        item.reference or "", expected.options
-    ):
-        return
-    raise UserError(
-        f"evaluate.chain_of_thought, {name}: item {item.id} ({item.origin}) has the answer "
-        f"{item.reference!r}, which is none of its choices: "
-        + ", ".join(f"({letter}) {text}" for letter, text in expected.options.items())
-    )
+    expected, reference = expected_of(item), item.reference or ""
+    place = f"evaluate.chain_of_thought, {name}: item {item.id} ({item.origin})"
+    if expected.kind is AnswerKind.CHOICE:
+        if right_choice(reference, expected.options):
+            return
+        raise UserError(
+            f"{place} has the answer {reference!r}, which is none of its choices: "
+            + ", ".join(f"({letter}) {text}" for letter, text in expected.options.items())
+        )
+    if not can_be_right(reference, expected):
+        raise UserError(
+            f"{place} has the answer {reference!r}, which is read as the kind "
+            f"{expected.kind}, and nothing that is read so can be right; give the row its "
+            f"`answer_kind`, one of {', '.join(AnswerKind)}, or another answer"
+        )

@@ -92,6 +92,11 @@ def documents(path: Path) -> list[Document]:
             f"evaluate.held_out_text: {path} is not there (looked from {Path.cwd()}); name a JSONL "
             "file with a `text` in each line, or leave the key out"
         ) from None
+    except OSError as error:  # a folder, or not ours to read
+        raise UserError(
+            f"evaluate.held_out_text: {path}: {error.strerror}; name a JSONL file with a `text` in "
+            "each line"
+        ) from None
     except (ValueError, msgspec.DecodeError) as error:
         raise UserError(f"evaluate.held_out_text: {path}: {error}") from None
     if len(found) < 2 or not all(document.text.strip() for document in found):

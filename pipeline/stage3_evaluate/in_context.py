@@ -137,10 +137,31 @@ def _own_shots(item: Seed, task: InContextItems, most: int) -> list[Shot]:
             f"evaluate.in_context.tasks.{task.name}.labels: answers that are lists have no labels "
             "to change; write labels: [natural], or leave it out"
         )
+    _check_answer(item, f"{place} ({item.origin})")
     try:
         return [Shot(str(shot["text"]), str(shot["label"])) for shot in shots]
     except (KeyError, TypeError):
         raise UserError(f"{place}: a shot is {{text, label}}; seen {shots!r:.120}") from None
+
+
+def _check_answer(item: Seed, place: str) -> None:
+    """An episode whose answer can never be right is a mistake to be told about beforehand."""
+    labels: Any = item.fields.get("labels")
+    if not labels:
+        if item.reference is None or not same_list(item.reference, item.reference):
+            raise UserError(
+                f"{place} has `answer_kind: list` and the answer {item.reference!r}; write a list "
+                "of whole numbers, as [3, 1]"
+            )
+        return
+    texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    if not texts or not all(label.strip() for label in labels):
+        raise UserError(f"{place}: labels are a list of texts, as [zop, kib]; seen: {labels!r:.80}")
+    if item.reference not in labels:
+        raise UserError(
+            f"{place} has the answer {item.reference!r}, which is none of its labels: "
+            + ", ".join(labels)
+        )
 
 
 def _under(

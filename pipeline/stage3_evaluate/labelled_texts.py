@@ -98,6 +98,11 @@ def _read_once(described: str, task: str, seed: int, stamp: int) -> tuple[Seed, 
                 "every row its own `id`, or leave `id` out"
             )
         found.setdefault(item.id, item)
+    if not found:
+        raise UserError(
+            f"evaluate.in_context.tasks.{task}: {source.path or source.described()} holds no rows; "
+            "it needs some with a text and a label"
+        )
     return tuple(found.values())
 
 
