@@ -36,7 +36,8 @@ class InContextItems(Strict):
     """A task: episodes that bring their own shots, or labelled texts (`text` and `answer`)."""
 
     # Part of a metric's path, "accuracy/NAME/k=4", where "mean" stands for all tasks.
-    name: str = Field(pattern=r"^[^/]+$")
+    # No outer spaces: names that look the same would be two tasks.
+    name: str = Field(pattern=r"^[^/\s]([^/]*[^/\s])?$")
     items: Seeds
     beyond: bool = False  # a kind of task that training had nothing of: no part of the mean
     pool: Seeds | None = None  # labelled texts to draw shots from; left out: rows of `items`

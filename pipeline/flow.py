@@ -219,11 +219,13 @@ def _name_failed(record: StepRecord) -> None:
 
 def redo_from(config: Config, steps: list[Step], name: str) -> None:
     """Forget a step and all that follow. What they had written goes; the ledger stays."""
+    from pipeline.stage3_evaluate.no_longer_asked import no_longer_asked
+
     if key := left_out(config).get(name):
         raise UserError(f"--redo {name}: {key} is not set, so there is no such step")
     at = [step.name for step in steps].index(name)
     # What follows the controls is their own training, which no other step waits for.
-    gone = [steps[at]] if name == "controls" else steps[at:]
+    gone = [steps[at]] if name == "controls" else [*steps[at:], *no_longer_asked(config, name)]
     if any(step.name == "controls" for step in gone):
         for name in config.curate.controls:
             gone = [*gone, *_training_of(config, Variant(name))]

@@ -131,7 +131,7 @@ def test_a_suite_named_later_is_added_to_what_is_there(suite: Project) -> None:
     assert done.returncode == 0, done.stderr
     assert "evaluate: done already" in done.stdout
     assert ("teacher", "own_sums/exact_match/last") in scores_of(suite)
-    plain = suite.call("evaluate", "config.yaml", "--rescore")
+    plain = suite.call("evaluate", "config.yaml")
     assert plain.returncode == 0, plain.stderr
     assert ("teacher", "own_sums/exact_match/last") in scores_of(suite)
 

@@ -221,9 +221,16 @@ def checks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["keywords:existence"], [{}], "keywords"),
         (["length_constraints:number_words"], [{"num_words": 9}], "relation"),
         (["punctuation:no_comma"], [{"num_words": 9}], "num_words"),
+        (
+            ["length_constraints:number_words"], [{"num_words": "x", "relation": "at least"}],
+            "cannot be checked with .*'x'",
+        ),
+        (["keywords:existence"], [{"keywords": "tea"}], "keywords has to be a list"),
+        (["keywords:existence"], [{"keywords": [7]}], "cannot be checked"),
+        (["language:response_language"], [{"language": "xx"}], "cannot be checked"),
     ],
-)
-def test_an_instruction_that_would_be_drawn_at_random_is_refused(
+)  # fmt: skip
+def test_an_instruction_that_cannot_be_checked_is_refused(
     names: list[str], params: list[dict[str, Any]], said: str
 ) -> None:
     constraints = tuple(Constraint(n, p) for n, p in zip(names, params, strict=True))

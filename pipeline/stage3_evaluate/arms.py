@@ -63,7 +63,7 @@ def ask_all(
     Raises `Stopped` where a row failed for now; one that failed for good is among the answers.
     `gather`: ask nothing, and raise a `UserError` where an answer is missing.
     """
-    if arm != "teacher" and arm not in config.evaluate.models:  # a student has no budget
+    if is_student(config, arm):
         spending = Spending(Budget())
     place = "teacher" if arm == "teacher" else "student"
     if arm in config.evaluate.models:
@@ -101,6 +101,11 @@ def ask_all(
                 )
             found[request.id] = row.generation
     return found, progress.rows
+
+
+def is_student(config: Config, arm: Arm) -> bool:
+    """The student before and every one that is trained: they have no budget and no price."""
+    return arm != "teacher" and arm not in config.evaluate.models
 
 
 def price_of(config: Config, arm: Arm) -> Price:

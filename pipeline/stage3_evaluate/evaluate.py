@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline.config import Config, ModelConfig
-from pipeline.config_evaluate import Arm
+from pipeline.config_evaluate import Arm, Evaluate
 from pipeline.errors import UserError
 from pipeline.models import model_identity
 from pipeline.models.ask import Spending, cost_of
@@ -33,6 +33,7 @@ from pipeline.records import (
 from pipeline.stage3_evaluate import (
     chain_of_thought,
     held_out_text,
+    ifeval,
     in_context,
     instruction_following,
 )
@@ -76,11 +77,19 @@ def step(config: Config) -> Step:
             "models": identities(config),
             "abilities": tables,
             "extractor": EXTRACTOR_VERSION,
+            **_foreign_checks(evaluate),
         },
         inputs=[*(folder for folder in trained if folder is not None), *files],
         outputs=[run / "5_answers"],
         work=lambda: run_arms(config),
     )
+
+
+def _foreign_checks(evaluate: Evaluate) -> dict[str, str]:
+    """The version of the code that reads answers to IFEval."""
+    table = evaluate.instruction_following
+    used = "instruction_following" in evaluate.abilities and table and table.ifeval
+    return {"lm_eval": ifeval.lm_eval_version()} if used else {}
 
 
 def _with_hashes(settings: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +184,7 @@ def run_arms(config: Config, *, gather: bool = False) -> StepResult:
     partial = config.run_dir / "5_answers.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    spending = _spending(config)
+    spending = spent_before(config)
     usage, cost, asked = Usage(), 0.0, 0
     failed: list[str] = []
     for arm in config.evaluate.all_arms:
@@ -198,7 +207,7 @@ def run_arms(config: Config, *, gather: bool = False) -> StepResult:
     )
 
 
-def _spending(config: Config) -> Spending:
+def spent_before(config: Config) -> Spending:
     """The budget is for what the teacher is paid, here and while it generated."""
     before = records(config.run_dir).get("generate")
     spending = Spending(config.budget)
@@ -223,7 +232,7 @@ def ask_arm(
     A failed row is no wrong answer: one that may work later stops the step, one that never will
     is left out of every score and goes to `failed`. `gather`: ask nothing.
     """
-    questions = _asked_of(config, arm, chosen)
+    questions = asked_of(config, arm, chosen)
     requests = [request for _, request in questions]
     found, new = ask_all(config, arm, chosen, requests, spending, gather=gather)
     answers, usage = [], Usage()
@@ -239,7 +248,7 @@ def ask_arm(
     return answers, usage, new
 
 
-def _asked_of(config: Config, arm: Arm, chosen: ModelConfig) -> list[tuple[Question, Request]]:
+def asked_of(config: Config, arm: Arm, chosen: ModelConfig) -> list[tuple[Question, Request]]:
     model = model_identity(chosen)
     sample = 1 if arm == "before_again" else 0  # another sample is another request
     return [(q, q.request(model, sample)) for q in questions_of(config, arm)]
@@ -248,13 +257,13 @@ def _asked_of(config: Config, arm: Arm, chosen: ModelConfig) -> list[tuple[Quest
 def ask_one_arm(config: Config, arm: Arm, watch: Callable[[Progress], None]) -> None:
     """Ask what the ledger lacks of one arm, for another process to write the answers."""
     chosen = arm_model(config, arm)
-    requests = [r for _, r in _asked_of(config, arm, chosen)]
+    requests = [r for _, r in asked_of(config, arm, chosen)]
     # Arms may be asked at once: what two of the same model share belongs to the first.
     for other in config.evaluate.all_arms[: config.evaluate.all_arms.index(arm)]:
         if model_identity(arm_model(config, other)) == model_identity(chosen):
-            theirs = {r.id for _, r in _asked_of(config, other, chosen)}
+            theirs = {r.id for _, r in asked_of(config, other, chosen)}
             requests = [r for r in requests if r.id not in theirs]
-    ask_all(config, arm, chosen, requests, _spending(config), watch=watch)
+    ask_all(config, arm, chosen, requests, spent_before(config), watch=watch)
 
 
 def saved_answers(run: Path) -> dict[str, list[Answer]]:
@@ -268,7 +277,8 @@ def saved_answers(run: Path) -> dict[str, list[Answer]]:
 def score_answers(config: Config) -> StepResult:
     answers = saved_answers(config.run_dir)
     evaluate = config.evaluate
-    scores = score(answers, arms=evaluate.all_arms, seed=config.seed, margin=evaluate.margin)
+    asked = evaluate.all_arms if evaluate.abilities else []  # else only a suite was asked
+    scores = score(answers, arms=asked, seed=config.seed, margin=evaluate.margin)
     if evaluate.held_out_text:
         texts = held_out_text.text_scores(
             held_out_text.saved_rows(config.run_dir),
@@ -277,7 +287,12 @@ def score_answers(config: Config) -> StepResult:
             margin=evaluate.margin,
         )
         scores = msgspec.structs.replace(scores, text=texts)
-    scores = msgspec.structs.replace(scores, scores=scores.scores + saved_suite(config.run_dir))
+    if evaluate.suite:
+        suite = saved_suite(config.run_dir)
+        there = {*scores.arms, *(one.model for one in suite)}
+        arms = [arm for arm in [*evaluate.all_arms, *scores.arms] if arm in there]
+        arms = list(dict.fromkeys(arms))
+        scores = msgspec.structs.replace(scores, scores=scores.scores + suite, arms=arms)
     path = config.run_dir / "6_scores.json"
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2))

@@ -8,7 +8,6 @@ weights are here. 5_suite/ARM/ has lm-eval's own results.json and the samples of
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import json
 import logging
 import os
@@ -21,19 +20,24 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.config_evaluate import Suite
 from pipeline.errors import UserError
+from pipeline.ledger import Ledger
 from pipeline.models import model_identity
 from pipeline.models.ask import Spending, cost_of
 from pipeline.records import Finish, Generation, Request, Score, Usage, write_jsonl
+from pipeline.stage1_generate.used import RUNS
 from pipeline.stage3_evaluate import ifeval
 from pipeline.stage3_evaluate.arms import (
     arm_model,
     ask_all,
     identities,
+    is_student,
     price_of,
     trained_folder,
 )
+from pipeline.stage3_evaluate.evaluate import asked_of, spent_before
+from pipeline.stage3_evaluate.harness_data import data_files
 from pipeline.stage3_evaluate.harness_scores import SCORES, suite_scores
-from pipeline.steps import Step, StepResult, records
+from pipeline.steps import Step, StepResult
 
 FEWSHOT_SEED = 1234  # as lm-eval's own command
 LOCAL = ("transformers", "vllm")  # backends whose weights can be opened here
@@ -51,11 +55,12 @@ def step(config: Config) -> Step:
             "suite": suite.model_dump(mode="json", exclude_none=True),
             "arms": arms,
             "models": identities(config),
-            "lm_eval": _version(),
+            "lm_eval": ifeval.lm_eval_version(),
         },
         inputs=[
             *(folder for folder in trained if folder is not None),
             *(Path(folder) for folder in suite.include),
+            *(file for folder in suite.include for file in data_files(Path(folder))),
         ],
         outputs=[config.run_dir / "5_suite"],
         work=lambda: run_suite(config),
@@ -69,10 +74,10 @@ def run_suite(config: Config) -> StepResult:
     partial = config.run_dir / "5_suite.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    spending = Spending(config.budget)
-    for name in ("generate", "evaluate"):
-        if (before := records(config.run_dir).get(name)) is not None:
-            spending.start_from(before.tokens, before.cost_usd or 0.0)
+    spending = spent_before(config)
+    if spending.limited:
+        for arm in config.evaluate.all_arms:
+            _add_answers(config, arm, spending)
     found: list[Score] = []
     usage, cost, new = Usage(), 0.0, 0
     failed: list[str] = []
@@ -95,6 +100,17 @@ def run_suite(config: Config) -> StepResult:
         cost_usd=round(cost, 6),
         notes={"failed_requests": failed} if failed else {},
     )
+
+
+def _add_answers(config: Config, arm: str, spending: Spending) -> None:
+    """What a priced arm used in the step `evaluate`; the record of that has the students', too."""
+    if is_student(config, arm):
+        return
+    chosen = arm_model(config, arm)
+    with Ledger(RUNS, model_identity(chosen)) as ledger:
+        for _, request in asked_of(config, arm, chosen):
+            if (row := ledger.get(request.id)) is not None:
+                spending.add(row.generation.usage, price_of(config, arm))
 
 
 def check_suite(config: Config) -> Any:
@@ -227,8 +243,9 @@ def _write(folder: Path, results: dict[str, Any]) -> None:
                 line = json.dumps(row, default=handle_non_serializable, ensure_ascii=False)
                 file.write(line + "\n")
     kept = ("results", "groups", "group_subtasks", "n-shot", "n-samples", "versions")
+    found = {key: results[key] for key in kept if key in results}
     text = json.dumps(
-        {key: results[key] for key in kept if key in results} | {"lm_eval": _version()},
+        found | {"lm_eval": ifeval.lm_eval_version()},
         default=handle_non_serializable,
         indent=2,
         ensure_ascii=False,
@@ -252,18 +269,8 @@ def _suite(config: Config) -> Suite:
     return config.evaluate.suite
 
 
-def _version() -> str:
-    _require()
-    return importlib.metadata.version("lm_eval")
-
-
 def _require() -> None:
-    try:
-        importlib.metadata.version("lm_eval")
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            f"a suite needs lm-evaluation-harness, which is not installed; type `{ifeval.INSTALL}`"
-        ) from None
+    ifeval.lm_eval_version()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it speaks of every setting
 
 

@@ -25,21 +25,23 @@ from pipeline.records import (
     Sampling,
     request_id,
 )
+from pipeline.stage3_evaluate.harness_tasks import SAMPLING
 
 MAX_TOKENS = 256  # where a task does not say; the default of lm-eval's own models
 MOST_STOPS = 4  # that the API of OpenAI takes
-# The settings of a task that have a name in `Sampling`; `until` and the number of tokens differ.
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 Asked = Callable[[Sequence[Request]], Mapping[str, Generation]]
 
 
 class Reply(str):
-    """A text that remembers how it ended: lm-eval hands on nothing but text."""
+    """A text that remembers how it ended: lm-eval hands on nothing but text.
+
+    lm-eval casts a target that is no text, a number say, to the type of the answer: `Reply(7)`.
+    """
 
     finish: Finish
 
-    def __new__(cls, text: str, finish: Finish) -> Reply:
+    def __new__(cls, text: object, finish: Finish = Finish.STOP) -> Reply:
         made = super().__new__(cls, text)
         made.finish = finish
         return made
@@ -148,16 +150,16 @@ class Arm(LM):  # type: ignore[misc]
 def sampling_of(settings: Mapping[str, Any], task: str, backend: str) -> Sampling:
     """A task's generation_kwargs as our decoding; a setting without its like is a `UserError`."""
     known: dict[str, Any] = dict(normalize_gen_kwargs(dict(settings), MAX_TOKENS))
-    sampled = known.pop("do_sample")
+    sampled, temperature = known.pop("do_sample"), known.pop("temperature", None)
     stops = tuple(str(stop) for stop in known.pop("until") if stop)
-    found: dict[str, Any] = {"max_tokens": known.pop("max_gen_toks"), "temperature": 0.0}
-    found |= {name: known.pop(name) for name in _SAMPLING if name in known}
-    if not sampled:
-        found = {"max_tokens": found["max_tokens"], "temperature": 0.0}
+    found: dict[str, Any] = {"max_tokens": known.pop("max_gen_toks")}
+    found["temperature"] = temperature if sampled and temperature is not None else 0.0
+    found |= {name: known.pop(name) for name in SAMPLING if name in known}
     if known:
         raise UserError(
             f"lm-eval task {task}: its generation_kwargs have {', '.join(sorted(known))}, which is "
-            f"not known here; known: until, max_gen_toks, do_sample, {', '.join(_SAMPLING)}"
+            "not known here; known: until, max_gen_toks, do_sample, temperature, "
+            f"{', '.join(SAMPLING)}"
         )
     found["stop"] = stops[:MOST_STOPS] if backend == "openai" else stops
     return msgspec.convert(found, Sampling)

@@ -29,6 +29,14 @@ from pipeline.records import (
 from pipeline.stage3_evaluate.evaluate import ABILITIES, questions_of
 from pipeline.stage3_evaluate.questions import Question
 
+# Settings of a task's generation_kwargs with the names of `Sampling`. A greedy decoding keeps them:
+# penalties change it, and the others are part of which request it is.
+SAMPLING = (
+    "top_p", "top_k", "min_p", "seed",
+    "repetition_penalty", "frequency_penalty", "presence_penalty",
+)  # fmt: skip
+# Those of `Sampling` that generation_kwargs have no word for.
+UNSAID = ("extra_body", "logprobs", "logprobs_temperature")
 UTILS = '''"""Made by `distill export --what items`; needs the package blackbox-distill."""
 
 from pathlib import Path
@@ -44,26 +52,40 @@ def items(file, **settings):
 def write_tasks(config: Config, folder: Path) -> dict[str, int]:
     """Write a task for each set of items; task name -> number of items.
 
-    The prompts are the student's. Raises `UserError` for a prompt with worked examples as turns,
-    which lm-eval cannot give each item its own of.
+    The prompts are the student's. Raises `UserError` for what a task of lm-eval cannot say: a
+    prompt with worked examples as turns, a setting of the decoding that it has no word for.
     """
-    sets: dict[str, list[Question]] = {}
+    sets: dict[tuple[str, str], list[Question]] = {}
     for question in questions_of(config, "before"):
         if question.sample:  # further samples of an item are lm-eval's `repeats`
             continue
-        name = task_name(config.name, question.ability, question.variant)
-        sets.setdefault(name, []).append(question)
+        sets.setdefault((question.ability, question.variant), []).append(question)
+    named = dict(zip(task_names(config.name, list(sets)), sets.values(), strict=True))
+    for questions in named.values():  # every mistake before the first file
+        _settings(questions[0])
     folder.mkdir(parents=True, exist_ok=True)
-    for name, questions in sets.items():
+    for name, questions in named.items():
         write_jsonl(folder / f"{name}.jsonl", (_row(question) for question in questions))
         _write_yaml(folder / f"{name}.yaml", name, questions[0])
     (folder / "utils.py").write_text(UTILS, encoding="utf-8")
-    return {name: len(questions) for name, questions in sets.items()}
+    return {name: len(questions) for name, questions in named.items()}
 
 
-def task_name(run: str, ability: str, variant: str) -> str:
-    """Letters, digits and "_": "quickstart_in_context_headlines_k_2"."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", f"{run}_{ability}_{variant}").strip("_").lower()
+def task_names(run: str, sets: Sequence[tuple[str, str]]) -> list[str]:
+    """Letters, digits and "_": "quickstart_in_context_headlines_k_2", for (ability, variant).
+
+    Sets that differ in other letters alone are numbered in their order: "..._k_2_set2".
+    """
+    found: list[str] = []
+    for ability, variant in sets:
+        words = f"{run}_{ability}_{variant}"
+        plain = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower()
+        name, number = plain, 1
+        while name in found:
+            number += 1
+            name = f"{plain}_set{number}"
+        found.append(name)
+    return found
 
 
 def _row(question: Question) -> dict[str, str]:
@@ -94,7 +116,7 @@ def _write_yaml(path: Path, name: str, question: Question) -> None:
         'description: "{{system}}"',
         "doc_to_text: prompt",
         "doc_to_target: reference",
-        f"generation_kwargs: {msgspec.json.encode(_settings(question.sampling)).decode()}",
+        f"generation_kwargs: {msgspec.json.encode(_settings(question)).decode()}",
         "process_results: !function utils.process",
         "metric_list:",
     ]
@@ -109,20 +131,23 @@ def _write_yaml(path: Path, name: str, question: Question) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _settings(sampling: Sampling) -> dict[str, Any]:
+def _settings(question: Question) -> dict[str, Any]:
     """generation_kwargs that `harness_model.sampling_of` reads as the same decoding."""
+    sampling, plain = question.sampling, Sampling()
+    if lost := [name for name in UNSAID if getattr(sampling, name) != getattr(plain, name)]:
+        raise UserError(
+            f"{question.ability}, {question.variant}: its sampling has {', '.join(lost)}, which a "
+            "task of lm-eval cannot say; without it other requests would be asked. Take it out of "
+            "evaluate.sampling or the ability's own"
+        )
     found: dict[str, Any] = {
         "do_sample": sampling.temperature > 0,
         "temperature": sampling.temperature,
         "max_gen_toks": sampling.max_tokens,
         "until": list(sampling.stop),
     }
-    if sampling.temperature > 0:
-        plain = Sampling()
-        for key in ("top_p", "top_k", "min_p", "repetition_penalty"):
-            if getattr(sampling, key) != getattr(plain, key):
-                found[key] = getattr(sampling, key)
-    return found
+    said = {name: getattr(sampling, name) for name in SAMPLING}
+    return found | {name: it for name, it in said.items() if it != getattr(plain, name)}
 
 
 def metrics_of(ability: str) -> dict[str, bool]:

@@ -8,6 +8,7 @@ mistakes; `errata` takes them out (docs/evaluating.md lists them).
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from pipeline.records import Constraint, Followed, Seed
 from pipeline.stage1_generate.seed_files import read_file
 
 INSTALL = 'pip install -c constraints.txt -e ".[lm-eval]"'
+
+
+LISTS = ("keywords", "forbidden_words", "key_sentences")  # a text would be read letter by letter
+PROBE = "A line of words.\n\nAnother one."  # any answer, to see that a check runs
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -120,7 +125,7 @@ def corrected(key: str, asked: list[Constraint]) -> list[Constraint] | None:
 
 
 def check_instructions(item: Seed) -> None:
-    """Raise `UserError` for an instruction that is unknown or lacks what it is about.
+    """Raise `UserError` for an instruction that is unknown, lacks what it is about or cannot be.
 
     What lacks would be drawn at random by the checker, anew at every call.
     """
@@ -137,6 +142,18 @@ def check_instructions(item: Seed) -> None:
                 f"{item.origin}: {one.type} takes {', '.join(sorted(takes)) or 'no kwargs'}; "
                 f"missing, empty or too many: {', '.join(odd)}"
             )
+        params = {name: value for name, value in one.params.items() if value}
+        if flat := [name for name in LISTS if not isinstance(params.get(name, []), list)]:
+            raise UserError(f"{item.origin}: {one.type}: {', '.join(flat)} has to be a list")
+        instruction = registry[one.type](one.type)
+        try:
+            instruction.build_description(**params)
+            instruction.check_following(PROBE)
+        except Exception as error:  # foreign code: a value of a wrong type may raise anything
+            raise UserError(
+                f"{item.origin}: {one.type} cannot be checked with {one.params}: "
+                f"{type(error).__name__}: {error}"
+            ) from None
 
 
 def followed(item: Seed, text: str) -> tuple[Followed, ...]:
@@ -154,6 +171,16 @@ def followed(item: Seed, text: str) -> tuple[Followed, ...]:
         Followed.STRICT if a else Followed.LOOSE if b else Followed.BROKEN
         for a, b in zip(strict, loose, strict=True)
     )
+
+
+def lm_eval_version() -> str:
+    """Raises `UserError` where it is not installed."""
+    try:
+        return importlib.metadata.version("lm_eval")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"this config needs lm-evaluation-harness, which is not installed; type `{INSTALL}`"
+        ) from None
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pipeline.records import Score
 from pipeline.stage3_evaluate import charts
 from pipeline.stage3_evaluate.charts import Line, Point, percent
+from pipeline.stage3_evaluate.harness_scores import ABILITY as LM_EVAL
 from pipeline.stage3_evaluate.metrics_instruction_following import IF_SETS
 from pipeline.stage3_evaluate.report_data import RunFiles
 from pipeline.stage3_evaluate.statistics import Gap
@@ -21,7 +22,7 @@ TITLES = {
     "in_context": "In-context learning",
     "chain_of_thought": "Chain of thought",
     "instruction_following": "Instruction following",
-    "lm-eval": "Tasks of lm-evaluation-harness",
+    LM_EVAL: "Tasks of lm-evaluation-harness",
 }
 METRICS = {
     "strict/unseen_types": "strict, constraint types never trained on",
@@ -234,10 +235,16 @@ def tables(run: RunFiles) -> list[Table]:
         rows = []
         for metric in dict.fromkeys(s.metric for s in run.scores.scores if s.ability == ability):
             some = [scores.get((ability, metric, arm)) for arm in run.scores.arms]
-            n = max(score.n for score in some if score)
-            cells = [_cell(score) if score else None for score in some]
-            rows.append(Row(metric_name(metric), _is_main(metric), n, cells))
-        found.append(Table(TITLES.get(ability, ability), rows))
+            there = [score for score in some if score]
+            if not there:
+                continue
+            share = ability != LM_EVAL or all(0 <= score.value <= 1 for score in there)
+            shown = _cell if share else _plain
+            cells = [shown(score) if score else None for score in some]
+            main = ability == LM_EVAL or _is_main(metric)
+            rows.append(Row(metric_name(metric), main, max(s.n for s in there), cells))
+        if rows:
+            found.append(Table(TITLES.get(ability, ability), rows))
     return found
 
 
@@ -256,6 +263,11 @@ def _cell(score: Score) -> tuple[str, str]:
     if score.metric.startswith("gain"):
         return _signed(score.value), f"{_signed(score.low)} to {_signed(score.high)}"
     return percent(score.value), f"{100 * score.low:.0f}–{100 * score.high:.0f}"
+
+
+def _plain(score: Score) -> tuple[str, str]:
+    """A number on a scale of its own: BLEU is of 100, a perplexity of nothing."""
+    return f"{score.value:.2f}", f"{score.low:.2f} to {score.high:.2f}"
 
 
 def score_charts(run: RunFiles, names: Mapping[str, str] = NO_NAMES) -> list[Chart]:
