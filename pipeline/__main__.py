@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _with_config(commands, "run", "do every step that is missing", _run)
     run.add_argument("--until", choices=STEP_NAMES, help="stop after this step")
     run.add_argument(
-        "--on", choices=["local", "slurm", "print"],
+        "--on", choices=["local", "slurm", "ray", "print"],
         help="where; print: the commands and what each has to wait for",
     )  # fmt: skip
     run.add_argument(

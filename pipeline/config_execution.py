@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -63,11 +63,26 @@ class Slurm(Strict):
     accelerate: Annotated[str | None, AfterValidator(_file)] = None  # its config file
 
 
+class Ray(Strict):
+    address: str | None = None  # of a cluster, as "auto"; None: one is started on this machine
+    local: dict[str, Any] = {}  # for ray.init, where it is started: num_cpus, num_gpus, ...
+    # Options of Ray's tasks (num_cpus, num_gpus, memory, resources, ...), handed on untouched.
+    options: dict[str, Any] = {}  # of every task
+    generate: dict[str, Any] = {}  # over those, of the tasks of one stage
+    curate: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    evaluate: dict[str, Any] = {}
+    report: dict[str, Any] = {}
+    retries: int = Field(5, ge=0)  # of one command whose worker died, or that was told to stop
+    processes: int = Field(1, ge=1)  # of the training, all on one node
+
+
 class Execution(Strict):
-    on: Literal["local", "slurm", "print"] = "local"
+    on: Literal["local", "slurm", "ray", "print"] = "local"
     shards: int = Field(1, ge=1, le=99_999)
     # After a stop signal a shard waits so long for answers in flight, then ends where it stands.
     grace_seconds: float = Field(1.5, ge=0)
     progress_seconds: float = Field(10.0, gt=0)  # between plain progress lines in a log
     probe_every: int | None = Field(1000, ge=1)  # rows between probes of a hosted teacher
     slurm: Slurm = Slurm()
+    ray: Ray = Ray()

@@ -92,7 +92,7 @@ def test_a_report_that_opens_models_gets_what_an_evaluation_gets(
 def test_shards_are_not_ignored_in_silence_here(project: Project) -> None:
     project.edit(execution={"shards": 4}, budget={"max_tokens": 1})
     done = project.call("run", "config.yaml", "--until", "generate")
-    assert "execution.shards: 4 is for --on slurm and --on print" in done.stdout
+    assert "execution.shards: 4 is for --on slurm, ray and print" in done.stdout
 
 
 def test_done_parts_are_not_submitted_again(project: Project) -> None:

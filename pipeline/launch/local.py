@@ -47,7 +47,7 @@ def run(
         )
     if where == "local" and config.execution.shards > 1:
         print(
-            f"execution.shards: {config.execution.shards} is for --on slurm and --on print; here "
+            f"execution.shards: {config.execution.shards} is for --on slurm, ray and print; here "
             "one process asks everything"
         )
     steps = all_steps(config)
@@ -63,6 +63,10 @@ def run(
         from pipeline.launch import slurm
 
         return slurm.run(config, path, overrides, steps, until=until, dry_run=dry_run)
+    if where == "ray":
+        from pipeline.launch import ray_cluster
+
+        return ray_cluster.run(config, path, overrides, steps, until=until)
     to_do = rows_failed = False
     for command in _commands(until):
         stop = _stop_at(command, until)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.config import Config
+from pipeline.config_file import apply_override, dump_yaml, load_yaml
 from pipeline.flow import COMMANDS, steps_of
 from pipeline.launch.part import identity_of
 from pipeline.launch.units import Unit, UnitState, statuses
@@ -67,6 +68,17 @@ def jobs_of(config: Config, until: str | None = None) -> list[Job]:
     opens = bool(whole.held_out_text or whole.suite or whole.cost_of_use)
     add("report", "evaluate" if opens else "report", "evaluate --gather", "report")
     return _up_to(found, until)
+
+
+def frozen_config(config: Config, path: Path, overrides: Sequence[str]) -> Path:
+    """The config with what was typed, in the run folder: the user's may be edited meanwhile."""
+    copy = config.run_dir / "launch" / "config.yaml"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    raw, _ = load_yaml(path)
+    for override in overrides:
+        apply_override(raw, override)
+    dump_yaml(raw, copy)
+    return copy
 
 
 def missing_units(config: Config, steps: Sequence[Step], job: Job) -> list[Unit]:

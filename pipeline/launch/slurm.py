@@ -18,9 +18,8 @@ from pathlib import Path
 import msgspec
 
 from pipeline.config import Config
-from pipeline.config_file import apply_override, dump_yaml, load_yaml
 from pipeline.errors import DONE, RunFatal, UserError
-from pipeline.launch.plan import Job, jobs_of, missing_units
+from pipeline.launch.plan import Job, frozen_config, jobs_of, missing_units
 from pipeline.launch.sbatch import job_name, keys_of, script
 from pipeline.launch.units import Unit
 from pipeline.steps import Step
@@ -53,11 +52,7 @@ def run(
     folder = config.run_dir / "launch" / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     (config.run_dir / "launch" / "logs").mkdir(exist_ok=True)
-    copy = config.run_dir / "launch" / "config.yaml"  # the user's own may be edited meanwhile
-    raw, _ = load_yaml(path)
-    for override in overrides:
-        apply_override(raw, override)
-    dump_yaml(raw, copy)
+    copy = frozen_config(config, path, overrides)
     queue = [] if dry_run else squeue()
     waits: dict[str, list[str]] = {}  # what a later job has to wait for, by job
     fresh: set[str] = set()  # jobs of which something was submitted now

@@ -1,0 +1,236 @@
+"""`distill run CONFIG --on ray`: the same commands as tasks of a Ray cluster.
+
+Ray decides where a command runs and nothing else: a task starts it as a process in the working
+folder, which every node must see under the same path, and gives back its exit code. What is done is
+what the run folder says. A worker or a node that dies loses only what was in flight; the command is
+started again elsewhere. With more shards than workers, slow ones do not hold the job.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pipeline import stopping
+from pipeline.config import Config
+from pipeline.errors import DONE, FAILED, RUN_AGAIN, Stopped, UserError
+from pipeline.launch.plan import Job, frozen_config, jobs_of, missing_units
+from pipeline.launch.ray_task import run_command
+from pipeline.launch.units import Unit, UnitState, read_status, status_folder
+from pipeline.steps import Step
+
+POLL_SECONDS = 0.5
+CONNECT_SECONDS = 10.0
+END_SECONDS = 30.0  # that a cancelled command gets to store what it has
+
+
+def run(
+    config: Config,
+    path: Path,
+    overrides: Sequence[str],
+    steps: Sequence[Step],
+    *,
+    until: str | None = None,
+) -> int:
+    """Work the jobs off, one after the other, the parts of each at once."""
+    (config.run_dir / "launch" / "logs").mkdir(parents=True, exist_ok=True)
+    copy = frozen_config(config, path, overrides)
+    code = DONE
+    with _cluster(config) as ray:
+        stopping.install()  # after ray.init, which installs a handler of its own
+        # Arrays of one job are one here: Ray has no limit of their size.
+        for _, group in groupby(jobs_of(config, until), _array_of):
+            for job in _one(list(group)):
+                missing = missing_units(config, steps, job)
+                if not missing:
+                    print(f"{job.name}: done already")
+                    continue
+                ended = _work_off(ray, config, job, missing, copy)
+                if ended != DONE and ended != FAILED:
+                    return ended
+                if missing_units(config, steps, job):
+                    return ended or FAILED
+                code = code or ended
+    report = config.run_dir / "7_report.html"
+    if report.is_file():
+        print(f"report: {report}")
+    return code
+
+
+def _array_of(job: Job) -> tuple[str, ...]:
+    """Equal for the arrays that one was cut into."""
+    return (job.resources, "after", *job.after) if job.units else (job.name,)
+
+
+def _one(jobs: list[Job]) -> list[Job]:
+    """Arrays that may run at once as a single job."""
+    if len(jobs) < 2 or not jobs[0].units:
+        return jobs
+    units = tuple(unit for job in jobs for unit in job.units)
+    return [Job(jobs[0].name.rpartition("-")[0], jobs[0].resources, jobs[0].after, (), units)]
+
+
+@contextmanager
+def _cluster(config: Config) -> Iterator[Any]:
+    """Ray, connected to the address of the config, or started on this machine and stopped."""
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "--on ray needs Ray: pip install -c constraints.txt -e '.[ray]' in the environment of "
+            "every node"
+        ) from None
+    wanted = config.execution.ray
+    said = {"log_to_driver": False, "logging_level": "warning"}
+    try:
+        if wanted.address is not None:
+            _check_reachable(wanted.address)
+            ray.init(address=wanted.address, **said)
+        else:  # on this machine alone, and reachable from nowhere else
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **said,
+                **wanted.local,
+            )
+    except (ConnectionError, ValueError, TypeError) as error:
+        raise UserError(
+            f"execution.ray: Ray did not take {wanted.address or wanted.local!r}: {error}"
+        ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits for minutes for a cluster that is not there."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():  # else a word of Ray's, as "auto"
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(f"nothing answers there ({error})") from None
+
+
+def _work_off(ray: Any, config: Config, job: Job, missing: list[Unit], copy: Path) -> int:
+    """Run the units, in order where they are commands of one job. The worst exit code."""
+    if job.units:
+        return _all_at_once(ray, config, job, missing, copy)
+    worst = DONE
+    for words in job.commands:
+        unit = Unit(words.split()[0])
+        ended = _all_at_once(ray, config, job, [unit], copy, words=words)
+        if ended not in (DONE, FAILED) or not _ended_well(config, unit):
+            return ended or FAILED
+        worst = max(worst, ended)
+    return worst
+
+
+def _all_at_once(
+    ray: Any, config: Config, job: Job, units: Sequence[Unit], copy: Path, words: str = ""
+) -> int:
+    wanted = config.execution.ray
+    options = wanted.options | getattr(wanted, job.resources)
+    # Retries are ours: Ray would start a command again that had said no for good.
+    task = ray.remote(max_retries=0)(run_command).options(**options)
+    tries: Counter[Unit] = Counter()
+    waiting: dict[Any, Unit] = {}
+    codes: dict[Unit, int] = {}
+
+    def start(unit: Unit) -> None:
+        log = config.run_dir / "launch" / "logs" / f"{unit.file_name.removesuffix('.json')}.log"
+        command = _words(config, words or unit.words, copy)
+        waiting[task.remote(command, str(Path.cwd()), str(log.absolute()))] = unit
+        tries[unit] += 1
+
+    for unit in units:
+        start(unit)
+    many = f"{len(units)} parts" if job.units else shlex.join(["distill", *words.split()])
+    print(f"{job.name}: {many} on Ray", flush=True)
+    said = time.monotonic()
+    while waiting:
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)
+        if stopping.requested():
+            _stop(ray, waiting)
+        for reference in ready:
+            unit = waiting.pop(reference)
+            code, why = _code_of(ray, reference)
+            if _again(config, unit, code) and tries[unit] <= wanted.retries:
+                print(f"{unit.words}: {why}; started again", flush=True)
+                start(unit)
+                continue
+            codes[unit] = FAILED if code is None else code
+            if code != DONE:
+                print(f"{unit.words}: {why}; {_look(config, unit)}", file=sys.stderr, flush=True)
+        if time.monotonic() - said > config.execution.progress_seconds:
+            said = time.monotonic()
+            print(_progress(config, job, units, len(waiting)), flush=True)
+    return max(codes.values(), key=lambda code: (code not in (DONE, FAILED), code))
+
+
+def _words(config: Config, typed: str, copy: Path) -> list[str]:
+    """What the node's Python is given."""
+    command, *rest = typed.split()
+    words = ["-m", "pipeline", command, str(copy), *rest]
+    if command == "train" and config.execution.ray.processes > 1:
+        count = str(config.execution.ray.processes)
+        return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, *words]
+    return words
+
+
+def _code_of(ray: Any, reference: Any) -> tuple[int | None, str]:
+    """(exit code, in words); None where the worker was lost."""
+    try:
+        code = int(ray.get(reference))
+    except ray.exceptions.RayError as error:
+        return None, f"its worker is gone ({type(error).__name__})"
+    return code, f"ended with {code}"
+
+
+def _again(config: Config, unit: Unit, code: int | None) -> bool:
+    """A lost worker, a killed command and one that was told to stop, unless a person must look."""
+    found = read_status(status_folder(config.run_dir) / unit.file_name)
+    if found is not None and found.state in (UnitState.PAUSED, UnitState.DONE):
+        return False
+    lost = code is None or code < 0 or code == RUN_AGAIN
+    # torchrun says 1 for a child that was killed or stopped.
+    return lost or (code == 1 and found is not None and found.state is not UnitState.FAILED)
+
+
+def _ended_well(config: Config, unit: Unit) -> bool:
+    found = read_status(status_folder(config.run_dir) / unit.file_name)
+    return found is not None and found.state is UnitState.DONE
+
+
+def _stop(ray: Any, waiting: dict[Any, Unit]) -> None:
+    """Every command is told to stop and stores what it has; raises `Stopped`."""
+    for reference in waiting:
+        ray.cancel(reference, force=False)
+    ray.wait(list(waiting), num_returns=len(waiting), timeout=END_SECONDS)
+    raise Stopped("stopped; what has arrived is stored. Run the same command again to go on")
+
+
+def _look(config: Config, unit: Unit) -> str:
+    log = config.run_dir / "launch" / "logs" / f"{unit.file_name.removesuffix('.json')}.log"
+    return f"see `tail {log}`; the same command again does what is missing"
+
+
+def _progress(config: Config, job: Job, units: Sequence[Unit], waiting: int) -> str:
+    folder = status_folder(config.run_dir)
+    found = [status for unit in units if (status := read_status(folder / unit.file_name))]
+    running = [status for status in found if status.state is UnitState.RUNNING]
+    done, every = sum(s.done for s in found), sum(s.all for s in found)
+    rate = sum(status.rate for status in running)
+    parts = [f"{len(units) - waiting} of {len(units)} parts done, {len(running)} running"]
+    parts += [f"{done:,} of about {every:,} rows so far, {rate:.1f} rows/s"] if every else []
+    return f"{job.name}: {', '.join(parts)}"
