@@ -94,14 +94,8 @@ def _cluster(config: Config) -> Iterator[Any]:
         if wanted.address is not None:
             _check_reachable(wanted.address)
             ray.init(address=wanted.address, **said)
-        else:  # on this machine alone, and reachable from nowhere else
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                **said,
-                **wanted.local,
-            )
+        else:
+            ray.init(**({"address": "local", "include_dashboard": False} | said | wanted.local))
     except (ConnectionError, ValueError, TypeError) as error:
         raise UserError(
             f"execution.ray: Ray did not take {wanted.address or wanted.local!r}: {error}"

@@ -16,6 +16,7 @@ import gc
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,8 @@ def documents(path: Path) -> list[Document]:
         raise UserError(
             f"evaluate.held_out_text: {path} needs two documents or more, each with a text"
         )
-    ids = [document.id for document in found if document.id]
-    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+    seen = Counter(document.id for document in found if document.id)
+    if twice := [name for name, times in seen.items() if times > 1]:
         raise UserError(
             f"evaluate.held_out_text: {path} has the id {twice[0]!r} twice; give each its own, or "
             "none"
