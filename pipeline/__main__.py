@@ -62,15 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    run = _with_config(commands, "run", "do every step that is missing", _run)
-    run.add_argument("--until", choices=STEP_NAMES, help="stop after this step")
-    run.add_argument(
-        "--on", choices=["local", "slurm", "ray", "print"],
-        help="where; print: the commands and what each has to wait for",
-    )  # fmt: skip
-    run.add_argument(
-        "--dry-run", action="store_true", help="with --on slurm: write the scripts, submit nothing"
-    )
+    _run_options(_with_config(commands, "run", "do every step that is missing", _run))
     plan = _with_config(commands, "plan", "what would be asked, what is paid, tokens, cost", _plan)
     plan.add_argument("--prompts", type=int, default=3, help="how many rendered prompts to print")
     plan.add_argument(
@@ -85,48 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         ("evaluate", "step 4: test teacher, student before and after; score"),
         ("report", "step 5: write the report"),
     ):
-        step = _with_config(commands, name, text, _steps)
-        if name == "train":
-            step.add_argument("--check", action="store_true", help="only look for mistakes")
-            step.add_argument(
-                "--until", choices=["pairs", "train"], help="pairs: only ask the student for them"
-            )
-            beside = step.add_mutually_exclusive_group()
-            beside.add_argument(
-                "--control", metavar="NAME",
-                help="train on 3_controls/NAME instead of the dataset, with the same settings",
-            )  # fmt: skip
-            beside.add_argument(
-                "--seed", type=int, metavar="N",
-                help="train the student once more with this seed, as 4_seeds/N",
-            )  # fmt: skip
-            beside.add_argument(
-                "--only", metavar="TASK",
-                help="train on the rows of one task, as 4_only/TASK: what does it cost the others?",
-            )  # fmt: skip
-        if name == "generate":
-            step.add_argument(
-                "--shard", metavar="I/N",
-                help="ask only this part of the requests, as 3/16, and store the answers "
-                "(docs/shards.md)",
-            )  # fmt: skip
-        if name in ("generate", "evaluate"):
-            step.add_argument(
-                "--gather", action="store_true",
-                help="ask nothing: take what shards or arms have asked, refuse if it is not all",
-            )  # fmt: skip
-        if name == "evaluate":
-            step.add_argument(
-                "--suite", metavar="lm-eval:TASK,TASK",
-                help="also ask all arms these tasks of lm-evaluation-harness (docs/evaluating.md)",
-            )  # fmt: skip
-            step.add_argument(
-                "--arm", metavar="NAME", help="ask only this arm's questions, and store the answers"
-            )
-            step.add_argument(
-                "--rescore", action="store_true",
-                help="score the saved answers again; asks no model (the same as --redo score)",
-            )  # fmt: skip
+        _step_options(name, _with_config(commands, name, text, _steps))
     _with_config(commands, "doctor", "is the teacher reachable, does the student fit", _doctor)
     _with_config(commands, "cancel", "end the batches that a provider still works on", _cancel)
 
@@ -143,9 +94,85 @@ def _parser() -> argparse.ArgumentParser:
         "--tokens", action="store_true",
         help="rows of the dataset as the trainer tokenises them, and where the loss is taken",
     )  # fmt: skip
-    export = _with_run(
-        commands, "export", "hand the dataset, or the student, to others (a dry run first)", _export
+    _export_options(
+        _with_run(
+            commands,
+            "export",
+            "hand the dataset, or the student, to others (a dry run first)",
+            _export,
+        )
     )
+    compare = commands.add_parser(
+        "compare", help="two runs: whose student is better on the same items", description=(
+            "Two runs: whose student is better on the same items, what their trainings cost the "
+            "rest, and what their configs do not have in common."
+        ),
+    )  # fmt: skip
+    compare.add_argument("first", metavar="RUN", help="a run's name, folder or config")
+    compare.add_argument("second", metavar="RUN")
+    compare.add_argument("--to", type=Path, metavar="FILE.html", help="where the page goes")
+    compare.set_defaults(work=_compare)
+    verify = _with_run(commands, "verify", "every checksum, every id once", _verify)
+    verify.add_argument("--repair", action="store_true", help="set damaged rows aside")
+    return parser
+
+
+def _run_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--until", choices=STEP_NAMES, help="stop after this step")
+    run.add_argument(
+        "--on", choices=["local", "slurm", "ray", "print"],
+        help="where; print: the commands and what each has to wait for",
+    )  # fmt: skip
+    run.add_argument(
+        "--dry-run", action="store_true", help="with --on slurm: write the scripts, submit nothing"
+    )
+
+
+def _step_options(name: str, step: argparse.ArgumentParser) -> None:
+    if name == "train":
+        step.add_argument("--check", action="store_true", help="only look for mistakes")
+        step.add_argument(
+            "--until", choices=["pairs", "train"], help="pairs: only ask the student for them"
+        )
+        beside = step.add_mutually_exclusive_group()
+        beside.add_argument(
+            "--control", metavar="NAME",
+            help="train on 3_controls/NAME instead of the dataset, with the same settings",
+        )  # fmt: skip
+        beside.add_argument(
+            "--seed", type=int, metavar="N",
+            help="train the student once more with this seed, as 4_seeds/N",
+        )  # fmt: skip
+        beside.add_argument(
+            "--only", metavar="TASK",
+            help="train on the rows of one task, as 4_only/TASK: what does it cost the others?",
+        )  # fmt: skip
+    if name == "generate":
+        step.add_argument(
+            "--shard", metavar="I/N",
+            help="ask only this part of the requests, as 3/16, and store the answers "
+            "(docs/shards.md)",
+        )  # fmt: skip
+    if name in ("generate", "evaluate"):
+        step.add_argument(
+            "--gather", action="store_true",
+            help="ask nothing: take what shards or arms have asked, refuse if it is not all",
+        )  # fmt: skip
+    if name == "evaluate":
+        step.add_argument(
+            "--suite", metavar="lm-eval:TASK,TASK",
+            help="also ask all arms these tasks of lm-evaluation-harness (docs/evaluating.md)",
+        )  # fmt: skip
+        step.add_argument(
+            "--arm", metavar="NAME", help="ask only this arm's questions, and store the answers"
+        )
+        step.add_argument(
+            "--rescore", action="store_true",
+            help="score the saved answers again; asks no model (the same as --redo score)",
+        )  # fmt: skip
+
+
+def _export_options(export: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--what", choices=["dataset", "student", "items"], default="dataset",
         help="the student is converted, opened again, compared and tested (docs/exporting.md); the "
@@ -170,19 +197,6 @@ def _parser() -> argparse.ArgumentParser:
         ("secrets", "rows that look as if they held keys or passwords"),
     ):
         export.add_argument(f"--with-{what}", action="store_true", help=f"export {why}, too")
-    compare = commands.add_parser(
-        "compare", help="two runs: whose student is better on the same items", description=(
-            "Two runs: whose student is better on the same items, what their trainings cost the "
-            "rest, and what their configs do not have in common."
-        ),
-    )  # fmt: skip
-    compare.add_argument("first", metavar="RUN", help="a run's name, folder or config")
-    compare.add_argument("second", metavar="RUN")
-    compare.add_argument("--to", type=Path, metavar="FILE.html", help="where the page goes")
-    compare.set_defaults(work=_compare)
-    verify = _with_run(commands, "verify", "every checksum, every id once", _verify)
-    verify.add_argument("--repair", action="store_true", help="set damaged rows aside")
-    return parser
 
 
 def _with_config(commands: Any, name: str, text: str, work: object) -> argparse.ArgumentParser:
