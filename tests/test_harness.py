@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,32 @@ def test_given_texts_are_scored_as_lm_evals_own_model_scores_them(suite: Project
         for (a, greedy), (b, also) in zip(mine, other["filtered_resps"], strict=True):
             assert float(a) == pytest.approx(float(b), abs=1e-4)
             assert str(greedy) == str(also)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+def test_given_texts_of_an_arm_in_vllm_are_scored_by_vllm(suite: Project) -> None:
+    suite.edit(
+        teacher={
+            "backend": "vllm",
+            "model": str(suite.model),
+            "serving": {
+                "engine": {"max_model_len": 256, "enforce_eager": True, "dtype": "float32"}
+            },
+        },
+        evaluate__suite__tasks=["own_choice", "own_sums"],
+        evaluate__abilities=[],
+    )
+    done = suite.distill("evaluate", "config.yaml")
+    assert done.returncode == 0, done.stderr
+    by_arm = []
+    for arm in ("teacher", "before"):
+        lines = (suite.run / "5_suite" / arm / "samples_own_choice.jsonl").read_text()
+        rows = [json.loads(line)["filtered_resps"] for line in lines.splitlines()]
+        by_arm.append([float(value) for row in rows for value, _ in row])
+    assert by_arm[0] == pytest.approx(by_arm[1], abs=1e-3)
+    assert by_arm[0] != by_arm[1]  # two engines round in two ways: it was not the same one
+    assert ("teacher", "own_sums/exact_match/last") in scores_of(suite)
 
 
 @pytest.mark.parametrize(

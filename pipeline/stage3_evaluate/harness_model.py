@@ -60,7 +60,6 @@ class Arm(LM):  # type: ignore[misc]
         self._model = model
         self._asked = asked
         self._again = again
-        self._scorer: Any = None
 
     @property
     def tokenizer_name(self) -> str:
@@ -91,13 +90,19 @@ class Arm(LM):  # type: ignore[misc]
     def loglikelihood(
         self, requests: list[Any], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        found: list[tuple[float, bool]] = self._scores().loglikelihood(
-            [self._rendered(one) for one in requests]
-        )
+        from pipeline.stage3_evaluate.given_texts import open_scorer
+
+        with open_scorer(self._chosen) as (scorer, tokenizer):
+            found: list[tuple[float, bool]] = scorer.loglikelihood(
+                [_rendered(one, tokenizer) for one in requests]
+            )
         return found
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        found: list[float] = self._scores().loglikelihood_rolling(requests)
+        from pipeline.stage3_evaluate.given_texts import open_scorer
+
+        with open_scorer(self._chosen) as (scorer, _):
+            found: list[float] = scorer.loglikelihood_rolling(requests)
         return found
 
     def _request(self, instance: Any, number: int) -> Request:
@@ -117,34 +122,15 @@ class Arm(LM):  # type: ignore[misc]
             model=self._model,
         )
 
-    def _scores(self) -> Any:
-        """lm-eval's own model over the arm's checkpoint: it scores texts that are given."""
-        if self._scorer is None:
-            from lm_eval.models.huggingface import HFLM
-            from transformers import AutoTokenizer
 
-            from pipeline.models import local_checkpoint
-            from pipeline.models.weights import device_of, open_weights
+def _rendered(instance: Any, tokenizer: Any) -> Any:
+    """A request whose context is messages, as text in the model's chat template."""
+    from pipeline.models.open_turn import render_chat
 
-            checkpoint, serving = local_checkpoint(self._chosen), self._chosen.serving
-            options = {
-                "revision": checkpoint.revision,
-                "trust_remote_code": serving.trust_remote_code,
-            }
-            self._tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
-            weights = open_weights(checkpoint, device_of(serving), options)
-            self._scorer = HFLM(
-                pretrained=weights, tokenizer=self._tokenizer, batch_size=serving.batch_size
-            )
-        return self._scorer
-
-    def _rendered(self, instance: Any) -> Any:
-        from pipeline.models.open_turn import render_chat
-
-        context, continuation = instance.args
-        messages = msgspec.json.decode(context, type=tuple[Message, ...])
-        text = render_chat(self._tokenizer, messages).text
-        return dataclasses.replace(instance, arguments=(text, continuation))
+    context, continuation = instance.args
+    messages = msgspec.json.decode(context, type=tuple[Message, ...])
+    text = render_chat(tokenizer, messages).text
+    return dataclasses.replace(instance, arguments=(text, continuation))
 
 
 def sampling_of(settings: Mapping[str, Any], task: str, backend: str) -> Sampling:
