@@ -1,6 +1,6 @@
 """The one store of what was paid for: append-only JSONL segments, one writer each.
 
-    runs/ledger/<model>/<shard>-<number>.jsonl
+    runs/ledger/<model>/<writer>-<number>.jsonl      (names: ledger_segments.py)
 
 A line is `{"k":ID,"f":FINISH,"row":{...},"crc":CRC32}`: the id and the finish stand at fixed
 places, so that an index of a million rows needs no JSON parsing, and the checksum ends the line.
@@ -26,7 +26,8 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import RunFatal, Stopped, UserError, disk_failure
-from pipeline.ledger_index import WORTH_A_FILE, Index, Location
+from pipeline.ledger_index import MOST_SEGMENTS, WORTH_A_FILE, Index, Location
+from pipeline.ledger_segments import may_share, next_number, segment_name
 from pipeline.records import Finish, Generation, Request, digest, sync_folder
 
 GROUP_ROWS = 64
@@ -106,15 +107,18 @@ def scan(path: Path, start: int = 0) -> Iterator[tuple[int, bytes] | Damage]:
 class Ledger:
     """Answers of one model. Open it, ask `answered`, `append` what arrives, `close`.
 
-    What `append` took survives a kill at once, and a loss of power within 50 ms or after `flush`.
+    `shard` of `of`: it reads only the segments that can hold that shard's requests, and knows no
+    others; 0 of 0 is the whole. What `append` took survives a kill at once, and a loss of power
+    within 50 ms or after `flush`.
     Errors of the disk surface at this call or the next: a full disk as `Stopped` (exit 75), any
     other as `RunFatal`, never retried.
     """
 
-    def __init__(self, root: Path, model: str, shard: int = 0) -> None:
+    def __init__(self, root: Path, model: str, shard: int = 0, of: int = 0) -> None:
         self.folder = ledger_folder(root, model)
         self.model = model
         self.shard = shard
+        self.of = of
         self.torn = 0
         self._file: int | None = None
         self._segment = -1
@@ -132,7 +136,10 @@ class Ledger:
             _make_folder(self.folder)
             # listdir and not glob, which in later Pythons takes a failing disk for an empty folder
             names = sorted(name for name in os.listdir(self.folder) if name.endswith(".jsonl"))
-            self._paths: list[Path] = [self.folder / name for name in names]
+            self._next_number = next_number(names)
+            mine = [name for name in names if may_share(name, shard, of)]
+            self._refuse_too_many(len(mine))
+            self._paths: list[Path] = [self.folder / name for name in mine]
             self._index = Index()
             for number, path in enumerate(self._paths):
                 self._load(number, path)
@@ -248,16 +255,15 @@ class Ledger:
         self.close()
 
     def _open_segment(self) -> None:
-        number = 1 + max((int(p.stem.split("-")[1]) for p in self._paths), default=-1)
+        self._refuse_too_many(len(self._paths) + 1)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
             while True:  # another worker may take the number: O_EXCL decides, without a lock
-                path = self.folder / f"{self.shard:04d}-{number:06d}.jsonl"
-                try:
+                path = self.folder / segment_name(self.shard, self.of, self._next_number)
+                self._next_number += 1
+                with suppress(FileExistsError):
                     self._file = os.open(path, flags, 0o644)
                     break
-                except FileExistsError:
-                    number += 1
             sync_folder(self.folder)
         except OSError as error:
             raise self._failed(error) from error
@@ -267,6 +273,13 @@ class Ledger:
         if self._flusher is None:
             self._flusher = threading.Thread(target=self._flush_in_time, daemon=True)
             self._flusher.start()
+
+    def _refuse_too_many(self, segments: int) -> None:
+        if segments > MOST_SEGMENTS:
+            raise UserError(
+                f"{self.folder}: {segments:,} segments, and an index can tell {MOST_SEGMENTS:,} "
+                "apart. Shards read only their own: ask with --shard (docs/planning.md)"
+            )
 
     def _close_segment(self) -> None:
         """With the index file that spares later starts its scan, if it was written well."""

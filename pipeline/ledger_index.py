@@ -23,6 +23,7 @@ MERGE_AT = 16_384  # the dictionary is 3 MB; a merge goes through the arrays
 WORTH_A_FILE = 1000  # rows; fewer are scanned faster than a file is written
 _OFFSET_BITS = 44  # 16 TiB a segment
 _SEGMENT_BITS = 18
+MOST_SEGMENTS = 1 << _SEGMENT_BITS
 _ERROR_BIT = 62
 _ALL = (1 << 64) - 1
 _SEGMENT_MASK = ((1 << _SEGMENT_BITS) - 1) << _OFFSET_BITS
@@ -62,6 +63,8 @@ class Index:
         self._low = np.empty(0, np.uint64)
         self._place = np.empty(0, np.uint64)
         self._recent: dict[bytes, int] = {}
+        self._loading: list[tuple[Any, Any, Any]] = []  # columns of segments, for one insertion
+        self._loaded = 0  # rows of them
 
     def __len__(self) -> int:
         return len(self._high) + len(self._recent)
@@ -119,10 +122,10 @@ class Index:
             low.append(int(request_id[16:], 16))
             place.append(_pack(Location(number, offset, finish == Finish.ERROR)))
             end, fresh = offset, fresh + 1
-            if len(place) >= max(_AT_ONCE, len(self._high) // 8):
+            if len(place) >= self._step():
                 self._insert(high, low, place)
                 high, low, place = array("Q"), array("Q"), array("Q")
-        self._insert(high, low, place)
+        self._insert_with_others(high, low, place)
         if fresh > WORTH_A_FILE:
             with path.open("rb") as file:
                 file.seek(end)
@@ -135,6 +138,7 @@ class Index:
         `covered`: bytes of the segment whose rows are all in the index.
         """
         np = self._np
+        self._insert_loaded()
         self._merge()
         segment = np.uint64(number << _OFFSET_BITS)
         head = _MAGIC + covered.to_bytes(8, "little")
@@ -174,7 +178,7 @@ class Index:
                     found = zlib.crc32(block, found)
                 if odd or head[:8] != _MAGIC or crc != found or covered > path.stat().st_size:
                     return 0
-                step = max(_AT_ONCE, len(self._high) // 8) if len(self._high) else rows or 1
+                step = self._step() if len(self._high) else rows or 1
                 for at in range(0, rows, step):
                     n = min(step, rows - at)
                     columns = []
@@ -184,7 +188,7 @@ class Index:
                     # the segment's number among its neighbours may not be what it was
                     columns[2] &= np.uint64(~_SEGMENT_MASK & _ALL)
                     columns[2] |= np.uint64(number << _OFFSET_BITS)
-                    self._insert(*columns)
+                    self._insert_with_others(*columns)
         except OSError:
             return 0
         return covered
@@ -207,6 +211,29 @@ class Index:
             self._recent.clear()
             self._insert(ids[::2], ids[1::2], places)
 
+    def _step(self) -> int:
+        """Rows that are inserted at once: fewer would move the arrays too often."""
+        return max(_AT_ONCE, len(self._high) // 8)
+
+    def _insert_with_others(self, high: Any, low: Any, place: Any) -> None:
+        """As `_insert`, by `drop_replaced` at the latest. The rows of thousands of small segments,
+        put in one by one, would move those of all the others thousands of times."""
+        enough = self._step() // 2
+        if len(high) >= enough:
+            self._insert(high, low, place)
+            return
+        self._loading.append((high, low, place))
+        self._loaded += len(high)
+        if self._loaded >= enough:
+            self._insert_loaded()
+
+    def _insert_loaded(self) -> None:
+        columns = list(zip(*self._loading, strict=True))
+        self._loading, self._loaded = [], 0
+        if columns:
+            joined = [self._np.concatenate(columns.pop(0)) for _ in range(3)]
+            self._insert(*joined)
+
     def _insert(self, high: Any, low: Any, place: Any) -> None:
         """Put rows in where they belong; the arrays grow in place."""
         np = self._np
@@ -226,6 +253,7 @@ class Index:
 
     def drop_replaced(self) -> None:
         """Of several rows of one id keep an answer before an error, then the latest."""
+        self._insert_loaded()
         same = self._high[1:] == self._high[:-1]
         if same.any():
             self._drop(same)

@@ -13,6 +13,7 @@ from pipeline import ledger_index
 from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger, LedgerRow, encode_line, repair
 from pipeline.ledger_index import Index, Location
+from pipeline.ledger_segments import may_share, segment_name
 from pipeline.records import (
     Finish,
     Generation,
@@ -330,3 +331,59 @@ def test_the_index_takes_24_bytes_an_id_and_little_more_while_it_is_built(
     read_most, read_now = peak()  # now from the index file
     assert scanned_now < 25 and read_now < 25
     assert scanned_most < 34 and read_most < 28, (scanned_most, read_most)
+
+
+def test_a_shard_reads_every_segment_that_can_hold_its_requests_and_no_other() -> None:
+    for of in range(1, 13):
+        for other_of in range(1, 13):
+            both = {(h % of, h % other_of) for h in range(of * other_of)}
+            for part in range(1, of + 1):
+                for other in range(1, other_of + 1):
+                    name = segment_name(other, other_of, 7)
+                    assert may_share(name, part, of) == ((part - 1, other - 1) in both), name
+    for unknown in ("0003-000007.jsonl", "0000-000000.jsonl", "anything.jsonl"):
+        assert may_share(unknown, 2, 4)
+    assert may_share(segment_name(3, 4, 0), 0, 0)  # a whole command reads all
+
+
+def test_a_shard_opens_only_its_own_segments_and_the_older_ones_without_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, 2)
+    for part in (1, 2, 3, 4):
+        with Ledger(tmp_path, "m", part, 4) as ledger:
+            ledger.append(*make(10 * part))
+    ledger.folder.joinpath(segment_name(4, 4, 4)).rename(ledger.folder / "0004-000004.jsonl")
+    read = scanned(monkeypatch)
+    assert len(Ledger(tmp_path, "m", 1, 2)) == 2 + 2 + 1
+    names = [name for name, _ in read]
+    assert names == ["0000-000000.jsonl"] * 2 + [
+        "0001of0004-000001.jsonl",
+        "0003of0004-000003.jsonl",
+        "0004-000004.jsonl",
+    ]
+    assert len(Ledger(tmp_path, "m")) == 6
+
+
+def test_many_small_segments_are_indexed_as_one(tmp_path: Path) -> None:
+    for start in range(0, 90, 3):
+        with Ledger(tmp_path, "m", start % 4 + 1, 4) as ledger:
+            for i in range(start, start + 3):
+                ledger.append(*make(i, Finish.ERROR if i % 5 == 0 else Finish.STOP))
+    ledger = Ledger(tmp_path, "m")
+    assert len(ledger) == 90
+    for i in range(90):
+        row = ledger.get(make(i)[0].id)
+        assert row is not None and row.request == make(i)[0]
+        assert ledger.answered(row.request.id) == bool(i % 5)
+
+
+def test_more_segments_than_an_index_can_tell_apart_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_SEGMENTS", 2)
+    for part in (1, 2, 3):
+        with Ledger(tmp_path, "m", part, 3) as ledger:
+            ledger.append(*make(part))
+    with pytest.raises(UserError, match="3 segments"):
+        Ledger(tmp_path, "m")

@@ -162,6 +162,49 @@ def test_killed_shards_lose_only_what_was_in_flight(project: Project) -> None:
     assert len(project.asked()) - len(set(project.asked())) <= 3
 
 
+@pytest.mark.slow
+def test_another_number_of_shards_asks_nothing_again_whatever_was_killed_between(
+    project: Project,
+) -> None:
+    write_seeds(project.folder / "seeds.jsonl", 60)
+    kills = 0
+
+    def run(part: str, *, kill: bool = False) -> None:
+        nonlocal kills
+        if not kill:
+            assert project.call("generate", "config.yaml", *shard(part)).returncode == 0
+            return
+        before = len(project.asked())
+        process = project.start("generate", "config.yaml", *shard(part), TEACHER_SECONDS="0.02")
+        while len(project.asked()) < before + 6:
+            time.sleep(0.02)
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+        kills += 1
+
+    def shard(part: str) -> list[str]:
+        return ["--shard", part] if part else []
+
+    run("2/4")
+    for part in ("1/4", "3/4"):
+        run(part, kill=True)
+    run("5/6")
+    for part in ("1/6", "4/6"):
+        run(part, kill=True)
+    run("3/6")
+    run("", kill=True)
+    run("7/9")
+    run("")
+    asked = project.asked()
+    assert len(set(asked)) == 180
+    assert len(asked) - 180 <= kills  # one in flight at each
+    other = calm(project)
+    assert other.call("generate", "config.yaml").returncode == 0
+    mine, theirs = (p.run / "1_generations.jsonl" for p in (project, other))
+    assert mine.read_bytes() == theirs.read_bytes()
+
+
 @pytest.mark.parametrize("name", ["TERM", "USR1"])
 def test_a_signal_ends_a_shard_within_two_seconds_whatever_is_in_flight(
     project: Project, name: str

@@ -73,7 +73,8 @@ class Begun:
             if path.is_file():
                 before = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
                 deaths |= {i: max(n, deaths.get(i, 0)) for i, n in before.items()}
-        graves = [path for path in sorted(self._folder.glob(f"{shard}*.begun")) if _is_dead(path)]
+        begun = sorted(self._folder.glob(f"{shard or '*'}-*.begun"))
+        graves = [path for path in begun if _is_dead(path)]
         for path in graves:
             for request_id in set(path.read_text(encoding="ascii", errors="replace").split()):
                 if not self._answered(request_id):

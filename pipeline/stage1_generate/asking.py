@@ -203,8 +203,8 @@ class _Watching:
 
 def ask_teacher(job: Job, spending: Spending, watch: Watcher | None = None) -> tuple[int, int]:
     """Ask one teacher what is missing; how many requests were new, and failed for now."""
-    number = job.shard.number if job.shard else 0
-    with Ledger(RUNS, model_identity(job.teacher), number) as ledger:
+    part = (job.shard.number, job.shard.of) if job.shard else (0, 0)
+    with Ledger(RUNS, model_identity(job.teacher), *part) as ledger:
         if ledger.torn and job.shard is None:  # beside other shards it may be one just written
             print(f"{ledger.folder}: {ledger.torn} half-written rows of a stopped run cut off")
         progress = Progress(
