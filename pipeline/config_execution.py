@@ -58,7 +58,7 @@ class Slurm(Strict):
     at_once: int | None = Field(None, ge=1)  # tasks of an array that may run at a time
     array_size: int = Field(1000, ge=1)  # the site's MaxArraySize, less 1
     notice: int = Field(120, ge=10)  # seconds between the warning and the time limit
-    requeues: int = Field(100, ge=0)  # of one job; preemption by Slurm does not count
+    requeues: int = Field(100, ge=0)  # of one part, preemptions included
     processes: int = Field(1, ge=1)  # of the training, on each node
     accelerate: Annotated[str | None, AfterValidator(_file)] = None  # its config file
 

@@ -98,11 +98,14 @@ class LocalSlurm:
         """A line "name index state" for each task that is not over."""
         return self.said("squeue -h -r -o %j|%K|%T").replace("|", " ").splitlines()
 
+    def cancel_all(self) -> None:
+        self.said(f"scancel --full -u {os.environ.get('USER', 'root')}")
+        with suppress(TimeoutError):
+            wait_until(lambda: not self.jobs(), 20, "all jobs are gone")
+
     def stop(self) -> None:
         if "slurmctld" in self._daemons:
-            self.said(f"scancel --full -u {os.environ.get('USER', 'root')}")
-            with suppress(TimeoutError):
-                wait_until(lambda: not self.jobs(), 20, "all jobs are gone")
+            self.cancel_all()
         for key in [*self.nodes, "slurmctld", "munged"]:
             process = self._daemons.pop(key, None)
             if process is not None:

@@ -243,7 +243,9 @@ def queue(project: Project, monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
 def test_jobs_are_found_again_by_name_and_submitted_once(
     project: Project, queue: FakeQueue
 ) -> None:
-    assert project.call("run", "config.yaml").returncode == 0
+    first = project.call("run", "config.yaml")
+    assert first.returncode == 0, first.stderr
+    assert "`scancel 100 101 102 103 104` stops them" in first.stdout
     assert len(queue.submissions()) == 5
     assert "--dependency=afterok:100 --kill-on-invalid-dep=yes" in queue.submissions()[1]
     again = project.call("run", "config.yaml")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -28,19 +28,25 @@ HANDED_ON = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSlurm]:
+@pytest.fixture(scope="module")
+def started() -> Iterator[LocalSlurm]:
     local = LocalSlurm()
-    for name, value in local.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("TEACHER_SECONDS", "0")
     try:
         local.start()
         yield local
     finally:
         local.stop()
     assert not local.left_over()
+
+
+@pytest.fixture
+def slurm(started: LocalSlurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSlurm]:
+    for name, value in started.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TEACHER_SECONDS", "0")
+    yield started
+    started.cancel_all()
 
 
 def prepare(project: Project, seeds: int, processes: int = 1) -> None:
@@ -67,7 +73,7 @@ def calm(project: Project) -> Project:
     for path in project.folder.glob("*.*"):
         if path.is_file() and path.name != "asked.log":
             (folder / path.name).write_bytes(path.read_bytes())
-    done = other.distill("run", "config.yaml", "--on", "local", "--until", "curate")
+    done = other.make("config.yaml")
     assert done.returncode == 0, done.stderr
     return other
 
@@ -100,24 +106,8 @@ def assert_same_rows(project: Project, other: Project) -> None:
         assert (project.run / name).read_bytes() == (other.run / name).read_bytes(), name
 
 
-def test_the_whole_pipeline_runs_and_is_submitted_once(project: Project, slurm: LocalSlurm) -> None:
-    prepare(project, 24, processes=2)
-    submitted = project.distill("run", "config.yaml")
-    assert submitted.returncode == 0, submitted.stderr
-    assert "5 jobs submitted" in submitted.stdout
-    again = project.distill("run", "config.yaml")
-    assert "nothing to submit" in again.stdout, again.stdout + again.stderr
-    wait_for_the_end(slurm, project, "7_report.html", 600)
-    status = project.distill("status", "small").stdout
-    assert "parts of generate: 4 done" in status and "parts of evaluate: 3 done" in status
-    assert set(stored(project).values()) == {1}
-    assert_same_rows(project, calm(project))
-    done = project.distill("run", "config.yaml")
-    assert "nothing to submit" in done.stdout and done.stdout.count("done already") == 5
-
-
 def test_a_shard_that_fails_for_good_cancels_what_follows_and_is_repaired_by_the_same_command(
-    project: Project, slurm: LocalSlurm
+    project: Project, slurm: LocalSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(project, 12)
     good = (project.folder / "teacher.py").read_text()
@@ -127,48 +117,87 @@ def test_a_shard_that_fails_for_good_cancels_what_follows_and_is_repaired_by_the
     status = project.distill("status", "small").stdout
     assert "4 failed" in status and "was cancelled" in status and "generate-1.log" in status
     (project.folder / "teacher.py").write_text(good)
+    monkeypatch.setenv("TEACHER_SECONDS", "5")
     assert project.distill("run", "config.yaml", "--until", "curate").returncode == 0
-    wait_until(lambda: not slurm.jobs(), 120, "the second submission has ended")
+    wait_until(lambda: begun(project, 1) is not None, 60, "a shard is at work")
+    # What a person cancels stays away, and what waited for it goes, too.
+    slurm.said("scancel -u root")
+    wait_until(lambda: not slurm.jobs(), 20, "what was cancelled is gone")
+    assert "stopped by SIGTERM" in logs(project) and "requeued" not in logs(project)
+    monkeypatch.setenv("TEACHER_SECONDS", "0")
+    assert project.distill("run", "config.yaml", "--until", "curate").returncode == 0
+    wait_until(lambda: not slurm.jobs(), 120, "the third submission has ended")
     assert (project.run / "3_dataset").is_dir(), logs(project)
 
 
-def test_killed_requeued_preempted_and_a_node_lost(
+def begun(project: Project, number: int) -> units.UnitStatus | None:
+    """The status of a shard that is at work and has stored something."""
+    path = units.status_folder(project.run) / Unit("generate", number, 4).file_name
+    found = units.read_status(path)
+    return found if found and found.state is UnitState.RUNNING and found.new else None
+
+
+def tasks(slurm: LocalSlurm) -> dict[int, tuple[str, str]]:
+    """(job, node) of each shard that has one, by its number."""
+    lines = slurm.said("squeue -h -r -t R -o %i|%j|%K|%N").splitlines()
+    rows = [line.split("|") for line in lines if "-generate|" in line]
+    return {int(number): (job, node) for job, _, number, node in rows}
+
+
+def disturb(slurm: LocalSlurm, project: Project) -> dict[int, str]:
+    """One shard killed, one requeued, one preempted, one on a node that dies: what their logs say.
+
+    Two shards run on each node of two CPUs.
+    """
+    wait_until(lambda: all(begun(project, n) for n in (1, 2, 3, 4)), 120, "all shards are at work")
+    places = tasks(slurm)
+    taken = sorted(n for n, (_, node) in places.items() if node == "n1")
+    lost = sorted(n for n, (_, node) in places.items() if node == "n2")
+    assert (len(taken), lost) == (2, [3, 4]), places
+    # The last task of an array has the array's own id.
+    last = begun(project, lost[1])
+    assert last is not None
+    os.kill(last.pid, signal.SIGKILL)
+    assert subprocess.run(["scontrol", "requeue", places[taken[0]][0]]).returncode == 0
+    high = ["sbatch", "-p", "high", "-w", "n1", "--exclusive", "-o", "/dev/null", "--wrap"]
+    assert subprocess.run([*high, "sleep 3"], capture_output=True).returncode == 0
+    wait_until(lambda: taken[1] not in tasks(slurm), 30, "the more important job has its node")
+    slurm.kill("n2")
+    wait_until(lambda: "down" in slurm.said("sinfo -h -N -n n2 -o %T"), 90, "n2 is seen as down")
+    slurm.start_node("n2")
+    return {
+        lost[1]: "ended with 137 .running.: requeued",
+        taken[0]: "CANCELLED AT .* DUE TO JOB REQUEUE",
+        taken[1]: "stopped by SIGTERM(.|\\n)*ended with 75 .stopped.: requeued",
+        lost[0]: "Node failure on n2",
+    }
+
+
+def test_a_pipeline_whose_shards_are_killed_requeued_preempted_and_lost_ends_by_itself(
     project: Project, slurm: LocalSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(project, 60)
     monkeypatch.setenv("TEACHER_SECONDS", "1")
-    assert project.distill("run", "config.yaml", "--until", "curate").returncode == 0
-
-    def status(number: int) -> units.UnitStatus | None:
-        path = units.status_folder(project.run) / Unit("generate", number, 4).file_name
-        return units.read_status(path)
-
-    def begun(number: int) -> bool:
-        found = status(number)
-        return found is not None and found.state is UnitState.RUNNING
-
-    wait_until(lambda: all(begun(n) for n in (1, 2, 3, 4)), 120, "all shards are at work")
-    time.sleep(3)
-    # One is killed,
-    first = status(1)
-    assert first is not None
-    os.kill(first.pid, signal.SIGKILL)
-    # one is requeued by a person,
-    tasks = slurm.said("squeue -h -r -o %i|%j|%K").splitlines()
-    (job,) = [line.split("|")[0] for line in tasks if line.endswith("-generate|2")]
-    assert subprocess.run(["scontrol", "requeue", job]).returncode == 0
-    # a node is taken by somebody more important,
-    high = ["sbatch", "-p", "high", "-w", "n1", "--exclusive", "-o", "/dev/null", "--wrap"]
-    assert subprocess.run([*high, "sleep 3"], capture_output=True).returncode == 0
-    time.sleep(6)
-    # and the daemon of the other one dies, for longer than Slurm waits for it.
-    slurm.kill("n2")
-    wait_until(lambda: "down" in slurm.said("sinfo -h -N -n n2 -o %T"), 90, "n2 is seen as down")
-    slurm.start_node("n2")
-    wait_for_the_end(slurm, project, "3_dataset", 400)
+    submitted = project.distill("run", "config.yaml")
+    assert submitted.returncode == 0, submitted.stderr
+    assert "5 jobs submitted" in submitted.stdout
+    again = project.distill("run", "config.yaml")
+    assert "nothing to submit" in again.stdout, again.stdout + again.stderr
+    for number, said in disturb(slurm, project).items():
+        log = project.run / "launch" / "logs" / f"generate-{number}.log"
+        assert re.search(said, log.read_text()), (number, logs(project))
+    wait_for_the_end(slurm, project, "7_report.html", 600)
     assert set(stored(project).values()) == {1}
     monkeypatch.setenv("TEACHER_SECONDS", "0")
-    assert_same_rows(project, calm(project))
+    other = calm(project)
+    assert_same_rows(project, other)
+    for path in (other.run / "3_dataset").rglob("*"):
+        mine = project.run / path.relative_to(other.run)
+        assert path.is_dir() or mine.read_bytes() == path.read_bytes(), path
+    status = project.distill("status", "small").stdout
+    assert "parts of generate: 4 done" in status and "parts of evaluate: 3 done" in status
+    done = project.distill("run", "config.yaml")
+    assert "nothing to submit" in done.stdout and done.stdout.count("done already") == 5
 
 
 def test_training_by_two_processes_is_warned_and_goes_on_from_its_checkpoint(
@@ -178,7 +207,7 @@ def test_training_by_two_processes_is_warned_and_goes_on_from_its_checkpoint(
     project.edit(
         train={"sft": {"max_steps": 200, "logging_steps": 5, "per_device_train_batch_size": 2}}
     )
-    made = project.distill("run", "config.yaml", "--on", "local", "--until", "curate")
+    made = project.make("config.yaml")
     assert made.returncode == 0, made.stderr
     assert project.distill("run", "config.yaml", "--until", "train").returncode == 0
     log = project.run / "launch" / "logs" / "train.log"

@@ -16,6 +16,9 @@ from pipeline.records import digest
 EXPORTED = ("PATH", "HOME", "USER", "LANG")
 
 ENDED = """\
+# The id of the array itself would mean all of its tasks, and one of them has it as its own.
+me=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}
+
 # What became of a command: 75 is "told to stop, start me again", 128 and more "killed". torchrun
 # says 1 for both, so the file that the command keeps is asked as well.
 ended() {
@@ -24,14 +27,20 @@ ended() {
     case $code/$state in
         0/*) return 0 ;;
         2/* | */paused | */failed | */done) ;; # a person has to look: distill status
-        75/* | 1/running | 1/stopped | 12[89]/* | 1[3-9]?/*)
-            if [ "${SLURM_RESTART_COUNT:-0}" -lt REQUEUES ]; then
-                echo "ended with $code ($state): requeued"
-                scontrol requeue "$SLURM_JOB_ID"
-                sleep 5
-            fi ;;
+        75/* | 1/running | 1/stopped | 12[89]/* | 1[3-9]?/*) again ;;
     esac
     exit "$code"
+}
+
+again() {
+    [ "${SLURM_RESTART_COUNT:-0}" -lt REQUEUES ] || return
+    # A job that is cancelled is not running any more; requeued, it would come back.
+    case $(squeue -h -j "$me" -o "%T %r") in
+        RUNNING* | *TimeLimit)
+            echo "ended with $code ($state): requeued"
+            scontrol requeue "$me"
+            sleep 5 ;;
+    esac
 }
 """
 

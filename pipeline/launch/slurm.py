@@ -56,7 +56,7 @@ def run(
     queue = [] if dry_run else squeue()
     waits: dict[str, list[str]] = {}  # what a later job has to wait for, by job
     fresh: set[str] = set()  # jobs of which something was submitted now
-    submitted = 0
+    submitted: list[str] = []
     for number, job in enumerate(jobs_of(config, until), 1):
         missing = missing_units(config, steps, job)
         if not missing:
@@ -76,13 +76,16 @@ def run(
         after = [one for name in job.after for one in waits[name]]
         command = ["sbatch", "--parsable", *_dependency(after), str(file)]
         print(shlex.join(command), flush=True)
-        waits[job.name].append(f"<{job.name}>" if dry_run else _submit(config, job, command))
+        submitted.append(f"<{job.name}>" if dry_run else _submit(config, job, command))
+        waits[job.name].append(submitted[-1])
         fresh.add(job.name)
-        submitted += 1
     if dry_run:
         print(f"nothing was submitted (--dry-run); the scripts are in {folder}")
     elif submitted:
-        print(f"{submitted} jobs submitted; `distill status {config.run_dir.name}` watches them")
+        print(
+            f"{len(submitted)} jobs submitted; `distill status {config.run_dir.name}` watches "
+            f"them, `scancel {' '.join(submitted)}` stops them"
+        )
     else:
         print("nothing to submit")
     return DONE
