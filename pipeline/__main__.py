@@ -243,7 +243,9 @@ def _steps(arguments: argparse.Namespace) -> int:
     from pipeline import flow
 
     if getattr(arguments, "check", False):
-        return flow.check_training(arguments.config, arguments.overrides)
+        from pipeline.stage2_train.check import check_training
+
+        return check_training(arguments.config, arguments.overrides)
     gather = getattr(arguments, "gather", False)
     shard, arm = getattr(arguments, "shard", None), getattr(arguments, "arm", None)
     if shard is not None or arm is not None:

@@ -151,6 +151,8 @@ def run_command(
     if redo is not None and redo not in allowed:
         raise UserError(f"distill {command} --redo takes {' or '.join(allowed)}; seen {redo}")
     if redo is not None and command == "train":
+        from pipeline.stage2_train.check import check_training
+
         check_training(path, overrides)  # before the old student is gone
     if int(os.environ.get("RANK", "0")) > 0:
         return _follow(mine, redo is not None)
@@ -263,14 +265,6 @@ def _variant(config: Config, control: str | None, seed: int | None, only: str | 
         f"--control {control}: curate.controls has {', '.join(known) or 'none'}; add it there and "
         "type `distill curate` first"
     )
-
-
-def check_training(path: Path, overrides: Sequence[str]) -> int:
-    from pipeline.stage2_train import sft
-
-    config = load_config(path, overrides)
-    sft.check(config)
-    return DONE
 
 
 def summary(record: StepRecord) -> str:

@@ -87,6 +87,16 @@ def test_a_part_that_fails_for_good_stops_what_follows_and_names_its_log(project
     assert not (project.run / "2_kept.jsonl").exists() and "curate:" not in done.stdout
 
 
+@pytest.mark.slow
+def test_a_mistake_in_the_training_is_found_before_ray_is_started(project: Project) -> None:
+    on_ray(project, 2)
+    project.edit(train={"sft": {"max_stepz": 2}})
+    refused = project.distill("run", "config.yaml")
+    assert refused.returncode == 2 and "did you mean max_steps" in refused.stderr
+    assert project.asked() == [] and "on Ray" not in refused.stdout
+
+
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_message(project: Project) -> None:
     pytest.importorskip("ray")
     project.edit(execution={"on": "ray", "ray": {"address": "127.0.0.1:1"}})

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.config import load_config
 from pipeline.launch.plan import jobs_of
@@ -250,6 +251,30 @@ def test_jobs_are_found_again_by_name_and_submitted_once(
     assert "--dependency=afterok:100 --kill-on-invalid-dep=yes" in queue.submissions()[1]
     again = project.call("run", "config.yaml")
     assert "nothing to submit" in again.stdout and len(queue.submissions()) == 5
+
+
+def test_a_mistake_in_the_training_is_found_before_anything_is_submitted(
+    project: Project, queue: FakeQueue
+) -> None:
+    project.edit(train={"sft": {"max_stepz": 2}})
+    refused = project.call("run", "config.yaml")
+    assert refused.returncode == 2 and "did you mean max_steps" in refused.stderr
+    assert not queue.submissions()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which can tell")
+def test_what_only_a_gpu_can_tell_is_named_and_does_not_stop_a_submission(
+    project: Project, queue: FakeQueue
+) -> None:
+    init = {"attn_implementation": "flash_attention_2"}
+    project.edit(train={"sft": {"max_steps": 2, "tf32": True, "model_init_kwargs": init}})
+    done = project.call("run", "config.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "train.sft.tf32, train.sft.model_init_kwargs.attn_implementation" in done.stdout
+    assert len(queue.submissions()) == 5
+    assert project.call("train", "config.yaml", "--check").returncode == 0
+    here = project.call("train", "config.yaml", "--check", "--set", "execution.on=local")
+    assert here.returncode == 2 and "tf32" in here.stderr
 
 
 def test_an_sbatch_that_fails_after_it_queued_does_not_submit_twice(

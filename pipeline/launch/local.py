@@ -20,7 +20,7 @@ from pipeline.errors import DONE, FAILED, UserError
 from pipeline.flow import COMMANDS, all_steps, alone, checked_config, redo_from, steps_of
 from pipeline.launch.plan import jobs_of
 from pipeline.models.deaths import left_behind
-from pipeline.steps import State, state
+from pipeline.steps import State, Step, state
 
 RUNS = Path("runs")
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -51,10 +51,11 @@ def run(
             "one process asks everything"
         )
     steps = all_steps(config)
+    checked = [*overrides, f"execution.on={where}"]
     if redo is not None:
         # Everything that can be wrong is looked for before anything is taken away.
         if redo in ("generate", "curate", "pairs", "train"):
-            code = _start("train", path, overrides, "--check")
+            code = _start("train", path, checked, "--check")
             if code != DONE:
                 return code
         with alone(config.run_dir):
@@ -66,6 +67,11 @@ def run(
     if where == "ray":
         from pipeline.launch import ray_cluster
 
+        if redo is None and both_to_do(steps):
+            # In a process of its own: this one will not hold a GPU while it waits for the others.
+            code = _start("train", path, checked, "--check")
+            if code != DONE:
+                return code
         return ray_cluster.run(config, path, overrides, steps, until=until)
     to_do = rows_failed = False
     for command in _commands(until):
@@ -76,7 +82,7 @@ def run(
             continue
         training = state_or_to_do(steps, "train") is State.TO_DO
         if not to_do and redo is None and training and command == "generate":
-            code = _start("train", path, overrides, "--check")
+            code = _start("train", path, checked, "--check")
             if code != DONE:
                 return code
         to_do = True
@@ -108,10 +114,16 @@ def _print(
     return DONE
 
 
-def state_or_to_do(steps: Sequence[object], name: str) -> State:
+def both_to_do(steps: Sequence[Step]) -> bool:
+    """Generating and training: is a mistake in the second to be found before the first is paid?"""
+    names = ("generate", "train")
+    return all(state_or_to_do(steps, name) is State.TO_DO for name in names)
+
+
+def state_or_to_do(steps: Sequence[Step], name: str) -> State:
     """State of a later step while an earlier one is still to do (its inputs may be missing)."""
-    step = next(s for s in steps if getattr(s, "name", "") == name)
-    return State.DONE if all(p.exists() for p in step.outputs) else State.TO_DO  # type: ignore[attr-defined]
+    step = next(step for step in steps if step.name == name)
+    return State.DONE if all(path.exists() for path in step.outputs) else State.TO_DO
 
 
 def _commands(until: str | None) -> list[str]:

@@ -22,6 +22,7 @@ from pipeline.errors import DONE, RunFatal, UserError
 from pipeline.launch.plan import Job, frozen_config, jobs_of, missing_units
 from pipeline.launch.sbatch import job_name, keys_of, script
 from pipeline.launch.units import Unit
+from pipeline.stage2_train.check import check_training
 from pipeline.steps import Step
 
 LOOKS = 5  # for a job that sbatch says it could not submit
@@ -57,6 +58,7 @@ def run(
     waits: dict[str, list[str]] = {}  # what a later job has to wait for, by job
     fresh: set[str] = set()  # jobs of which something was submitted now
     submitted: list[str] = []
+    checked = False
     for number, job in enumerate(jobs_of(config, until), 1):
         missing = missing_units(config, steps, job)
         if not missing:
@@ -73,6 +75,9 @@ def run(
             continue
         file = folder / f"{number:02d}-{job.name}.sbatch"
         file.write_text(script(config, job, copy, wanted), encoding="utf-8")
+        if job.resources == "generate" and not (dry_run or checked):
+            check_training(path, [*overrides, "execution.on=slurm"])  # before anything is paid
+            checked = True
         after = [one for name in job.after for one in waits[name]]
         command = ["sbatch", "--parsable", *_dependency(after), str(file)]
         print(shlex.join(command), flush=True)
