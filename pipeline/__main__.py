@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     _with_config(commands, "doctor", "is the teacher reachable, does the student fit", _doctor)
     _with_config(commands, "cancel", "end the batches that a provider still works on", _cancel)
 
-    _with_run(commands, "status", "where a run is, rates, what failed and why", _status)
+    status = _with_run(commands, "status", "where a run is, rates, what failed and why", _status)
+    status.add_argument("--rows", action="store_true", help="look up every row of a large run, too")
     show = _with_run(commands, "show", "samples at any point; trace one row", _show)
     show.add_argument(
         "id", nargs="?",
@@ -301,7 +302,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from pipeline.commands.status import status
 
-    return status(arguments.run)
+    return status(arguments.run, arguments.rows)
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.commands import status as status_command
 from pipeline.config_file import dump_yaml, load_yaml
 from pipeline.errors import UserError
 from pipeline.launch import units
@@ -323,6 +324,31 @@ def test_status_shows_a_whole_command_that_has_not_ended_well(project: Project) 
     assert project.call("generate", "config.yaml").returncode == 75
     shown = project.call("status", "small").stdout
     assert "    generate: paused" in shown and "max_tokens" in shown
+
+
+def test_a_shard_reads_no_status_file_of_the_other_parts_of_its_division(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = [Unit("generate", n, of) for of in (20, 3) for n in range(1, of + 1)]
+    for unit in [*every, Unit("curate"), Unit("evaluate", arm="teacher")]:
+        units.write_status(project.run, units.new_status(unit, ""))
+    real, read = units.read_status, []
+    monkeypatch.setattr(units, "read_status", lambda path: (read.append(path.name), real(path))[1])
+    found = [status.unit for status in units.statuses(project.run, beside=Unit("generate", 7, 20))]
+    assert len(found) == len(read) == 1 + 3 + 2
+    assert all(unit == Unit("generate", 7, 20) or unit.of != 20 for unit in found)
+    assert len(list(units.statuses(project.run))) == 25
+
+
+def test_the_rows_of_a_large_run_are_looked_up_only_when_asked(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert project.call("generate", "config.yaml").returncode == 0
+    assert "36 stop" in project.call("status", "small").stdout
+    monkeypatch.setattr(status_command, "MOST_BYTES", 100)
+    shown = project.call("status", "small").stdout
+    assert "36 stop" not in shown and "status small --rows" in shown
+    assert "36 stop" in project.call("status", "small", "--rows").stdout
 
 
 def test_no_part_waits_for_a_step_that_is_done(project: Project) -> None:

@@ -22,8 +22,11 @@ from pipeline.stage1_generate.task_seeds import stored_seeds
 from pipeline.stage1_generate.used import RUNS
 from pipeline.steps import records
 
+MOST_BYTES = 64 * 2**20  # of 0_seeds.jsonl; of a larger run the rows are looked up when asked for
 
-def status(name: str) -> int:
+
+def status(name: str, rows: bool = False) -> int:
+    """Print it. `rows`: look every row up in the ledger, however many there are."""
     run = run_folder(name)
     config = run_config(run)
     done = records(run)
@@ -38,8 +41,11 @@ def status(name: str) -> int:
             elif step not in absent:
                 print(f"  {step}: to do (`distill {command} {run / 'config.yaml'}`)")
     print_parts(config, run)
-    if (run / "0_seeds.jsonl").is_file():
+    seeds = run / "0_seeds.jsonl"
+    if seeds.is_file() and (rows or seeds.stat().st_size <= MOST_BYTES):
         _answers(config, run)
+    elif seeds.is_file():
+        print(f"  answers by outcome: `distill status {run.name} --rows` looks up every row")
     if (run / "7_report.html").is_file():
         print(f"report: {run / '7_report.html'}")
     return DONE

@@ -21,11 +21,12 @@ def print_parts(config: Config, run: Path) -> None:
 
     Before them the commands for whole steps that are at work or have not ended well.
     """
-    for status in units.statuses(run):
+    every = list(units.statuses(run))
+    for status in every:
         if not (status.unit.of or status.unit.arm) and status.state is not UnitState.DONE:
             print(_line(status, _state(status)))
     done = records(run)
-    found = [status for status in units.statuses(run) if status.unit.of or status.unit.arm]
+    found = [status for status in every if status.unit.of or status.unit.arm]
     for command in ("generate", "evaluate"):
         mine = [status for status in found if status.unit.command == command]
         # A step that is done, by whatever parts, waits for none.

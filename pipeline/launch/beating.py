@@ -69,7 +69,7 @@ class Beating:
     def _refuse_company(self, claimed: bool = False) -> None:
         """`claimed`: of those that began at the same time the first goes on."""
         mine = self.status
-        for other in units.statuses(self.run):
+        for other in units.statuses(self.run, beside=mine.unit):
             if other.start == mine.start or not mine.unit.overlaps(other.unit):
                 continue
             first = (other.began, other.start) < (mine.began, mine.start)

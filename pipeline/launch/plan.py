@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.config_file import apply_override, dump_yaml, load_yaml
 from pipeline.flow import COMMANDS, steps_of
 from pipeline.launch.part import identity_of
-from pipeline.launch.units import Unit, UnitState, statuses
+from pipeline.launch.units import Unit, UnitState, read_status, status_folder
 from pipeline.stage1_generate.asking import left_to_the_last
 from pipeline.steps import State, Step, records, state
 
@@ -92,7 +92,9 @@ def missing_units(config: Config, steps: Sequence[Step], job: Job) -> list[Unit]
     step = next(step for step in steps if step.name == last.command)
     if _is_done(step):
         return []
-    done = {s.unit: s.identity for s in statuses(config.run_dir) if s.state is UnitState.DONE}
+    folder = status_folder(config.run_dir)
+    found = [read_status(folder / unit.file_name) for unit in job.units]
+    done = {s.unit: s.identity for s in found if s and s.state is UnitState.DONE}
     if not done.keys() & set(job.units) or not _has_inputs(step):
         return list(job.units)
     identity = identity_of(step)

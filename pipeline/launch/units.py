@@ -27,6 +27,8 @@ BEAT_SECONDS = 5.0
 LOST_BEATS = 6  # missed beats after which `distill status` takes a process for dead
 WATCHED_BEATS = 3  # that a second process waits for, before it takes a silent unit over
 
+_PART = re.compile(r"(?P<command>[a-z]+)-(?P<part>\d+)-of-(?P<of>\d+)\.json")
+
 
 class UnitState(StrEnum):
     RUNNING = "running"
@@ -115,13 +117,25 @@ def read_status(path: Path) -> UnitStatus | None:
         return None
 
 
-def statuses(run: Path) -> Iterator[UnitStatus]:
-    """What every unit of a run last said of itself, by file name."""
+def statuses(run: Path, beside: Unit | None = None) -> Iterator[UnitStatus]:
+    """What every unit of a run last said of itself, by file name.
+
+    `beside`: without the other parts of this unit's division, which it has nothing to do with.
+    """
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(status_folder(run))):
-            found = read_status(status_folder(run) / name) if name.endswith(".json") else None
-            if found is not None:
+            if not name.endswith(".json") or (beside and _is_other_part(name, beside)):
+                continue
+            if (found := read_status(status_folder(run) / name)) is not None:
                 yield found
+
+
+def _is_other_part(name: str, unit: Unit) -> bool:
+    """By the name alone: ten thousand shards must not read ten thousand files each."""
+    match = _PART.fullmatch(name)
+    if match is None or (match["command"], int(match["of"])) != (unit.command, unit.of):
+        return False
+    return int(match["part"]) != unit.part
 
 
 def write_status(run: Path, status: UnitStatus) -> None:

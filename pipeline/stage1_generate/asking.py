@@ -29,7 +29,13 @@ from pipeline.records import ErrorKind, Generation, Message, Request, Seed, dige
 from pipeline.stage1_generate.demand import Demand
 from pipeline.stage1_generate.recipes import hook, recipe_identity, recipe_named
 from pipeline.stage1_generate.request_ids import RequestIds
-from pipeline.stage1_generate.task_seeds import SeedTask, seeds_of, stored_seeds, waves
+from pipeline.stage1_generate.task_seeds import (
+    SeedTask,
+    count_seeds,
+    seeds_of,
+    stored_seeds,
+    waves,
+)
 from pipeline.stage1_generate.used import RUNS
 from pipeline.stage1_generate.watch import Acceptance, Probe
 from pipeline.steps import stamp_of
@@ -144,7 +150,7 @@ class Job(msgspec.Struct, frozen=True):
             lines = read_jsonl(self.config.run_dir / "0_seeds.jsonl", SeedTask)
             seeds = Counter(line.task for line in lines)
         else:
-            every = {t.name: sum(1 for _ in seeds_of(self.config, t)) for t in self.tasks}
+            every = {t.name: count_seeds(self.config, t) for t in self.tasks}
             seeds = Counter({name: round(n / self.shard.of) for name, n in every.items()})
         total = 0
         for task in self.tasks:

@@ -83,6 +83,19 @@ def seeds_of(config: Config, task: Task, derived: Iterable[Seed] = ()) -> Iterat
         yield prepare(seed, number) if prepare else seed
 
 
+def count_seeds(config: Config, task: Task) -> int:
+    """How many seeds a task has; of JSON lines about so many, by their line ends."""
+    source, recipe = task.seeds, recipe_named(task.recipe)
+    plain = source.path is not None and source.where is None and not hasattr(recipe, "arrange")
+    if not plain or not str(source.path).endswith(".jsonl"):
+        return sum(1 for _ in seeds_of(config, task))
+    lines = 0
+    with Path(str(source.path)).open("rb") as file:
+        while block := file.read(1 << 20):
+            lines += block.count(b"\n")
+    return lines if source.n is None else min(lines, source.n)
+
+
 def write_seeds(config: Config, wave: int) -> dict[str, Derived]:
     """0_seeds.jsonl with the seeds of all waves up to `wave`; what was derived, by task.
 
