@@ -43,9 +43,9 @@ def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 class LocalSlurm:
-    """Nodes n1 ... of two CPUs each; partitions `main` and, with a higher priority, `high`."""
+    """Nodes n1 ... of so many CPUs each; partitions `main` and, with a higher priority, `high`."""
 
-    def __init__(self, nodes: int = 2) -> None:
+    def __init__(self, nodes: int = 2, cpus: int = 2) -> None:
         # munge wants a folder that everybody may enter, which a test's own is not.
         folder = self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         folder.chmod(0o755)
@@ -54,7 +54,7 @@ class LocalSlurm:
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         for name in ("etc", "munge", "log", "state", "spool"):
             (folder / name).mkdir(parents=True, mode=0o755)
-        self._write_config()
+        self._write_config(cpus)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -150,14 +150,14 @@ class LocalSlurm:
                 start_new_session=True,
             )
 
-    def _write_config(self) -> None:
+    def _write_config(self, cpus: int) -> None:
         folder, (controller, *ports) = self.folder, self._port
         key = folder / "etc" / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
         (folder / "state").chmod(0o700)
         nodes = "\n".join(
-            f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=2 "
+            f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={cpus} "
             "RealMemory=2000 State=UNKNOWN"
             for node, port in zip(self.nodes, ports, strict=True)
         )

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.slurm_local import missing
+
 NO_FOLDER = (
     "coverage.py",
+    "launch_overhead.py",
     "workers.py",
     "http_engine.py",
     "faulty_server.py",
@@ -39,6 +42,11 @@ BENCH = Path(__file__).parent.parent / "bench"
         ("train_ratio.py --model tiny --steps 6 --rounds 1", "median ratio "),
         ("soft_cost.py --model tiny --steps 4 --rounds 1", "soft: median time "),
         ("workers.py --rows 200 --workers 2 --latency 0.05", "; 0 requests were sent twice"),
+        pytest.param(
+            "launch_overhead.py --seconds 2 --shards 2 --rounds 1 --on slurm",
+            "slurm: median ratio ",
+            marks=pytest.mark.skipif(missing() is not None, reason="no Slurm here"),
+        ),
         ("coverage.py --runs 40 --kinds share difference perplexity", "| perplexity |"),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],

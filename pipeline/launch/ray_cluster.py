@@ -97,8 +97,9 @@ def _cluster(config: Config) -> Iterator[Any]:
         else:
             ray.init(**({"address": "local", "include_dashboard": False} | said | wanted.local))
     except (ConnectionError, ValueError, TypeError) as error:
+        token = " (if it has a token: `export RAY_AUTH_MODE=token`)" if wanted.address else ""
         raise UserError(
-            f"execution.ray: Ray did not take {wanted.address or wanted.local!r}: {error}"
+            f"execution.ray: Ray did not take {wanted.address or wanted.local!r}{token}: {error}"
         ) from None
     try:
         yield ray

@@ -1,0 +1,191 @@
+"""What a launcher adds: eight shards of a minute on Slurm and on Ray against the commands by hand.
+
+    python bench/launch_overhead.py                              # some 4 minutes a round
+    python bench/launch_overhead.py --seconds 5 --shards 4 --rounds 1 --on slurm
+
+By hand are the commands that a launcher starts, typed one after the other: `train --check`, all
+shards at once, the gathering. Slurm (two nodes on this machine; needs root) and Ray (`ray start
+--head`) are there before the clock starts and have a slot for every shard. The endpoint takes half
+a second an answer, so the shards need hardly any CPU beside the start of their processes, which is
+the same for all. Said are seconds from the command to the finished step, and the median of the
+ratios of each round. A request that is sent twice ends the measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import harness
+from kills import make_project
+
+LATENCY, CONCURRENCY = 0.5, 8
+HERE = str(harness.HERE.parent)
+DONE = Path("runs/run/1_generations.jsonl")
+START_SECONDS = 60.0
+
+
+class Place:
+    """A folder with a config, and how commands are typed in it."""
+
+    def __init__(self, folder: Path, shards: int) -> None:
+        self.folder = folder
+        self.shards = shards
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *words],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": HERE},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, *processes: subprocess.Popen[str]) -> None:
+        for process in processes:
+            said, _ = process.communicate()
+            if process.returncode:
+                sys.exit(f"exit code {process.returncode}:\n{said}")
+
+
+def by_hand(place: Place) -> None:
+    place.finish(place.start("train", "config.yaml", "--check"))
+    parts = [f"{number}/{place.shards}" for number in range(1, place.shards + 1)]
+    place.finish(*(place.start("generate", "config.yaml", "--shard", part) for part in parts))
+    place.finish(place.start("generate", "config.yaml", "--gather"))
+
+
+def on_slurm(place: Place) -> None:
+    place.finish(place.start("run", "config.yaml", "--on", "slurm", "--until", "generate"))
+    while not (place.folder / DONE).exists():
+        jobs = subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout
+        if not jobs and not (place.folder / DONE).exists():
+            logs = sorted(place.folder.glob("runs/run/launch/logs/*.log"))
+            sys.exit("\n".join(path.read_text() for path in logs))
+        time.sleep(0.2)
+
+
+def on_ray(place: Place) -> None:
+    place.finish(place.start("run", "config.yaml", "--on", "ray", "--until", "generate"))
+
+
+def seconds_of(work: Callable[[Place], None], options: argparse.Namespace, address: str) -> float:
+    """From the first command to the finished step."""
+    from tests.tiny import make_tiny_model
+
+    rows = int(options.shards * options.seconds / LATENCY * CONCURRENCY)
+    with tempfile.TemporaryDirectory() as name, harness.server(latency=LATENCY) as port:
+        folder = Path(name)
+        make_project(folder, port, rows, set(), CONCURRENCY)
+        config = json.loads((folder / "config.yaml").read_text())
+        config["student"]["model"] = str(make_tiny_model(folder / "student", hidden=16, layers=1))
+        config["execution"] |= {
+            "shards": options.shards,
+            "slurm": {"environment": ["PYTHONPATH"], "options": {"time": 30}},
+            "ray": {"address": address, "options": {"num_cpus": 1}},
+        }
+        (folder / "config.yaml").write_text(json.dumps(config))
+        begin = time.monotonic()
+        work(Place(folder, options.shards))
+        took = time.monotonic() - begin
+        seen = harness.stats(port)
+    if seen["distinct"] != rows or seen["requests"] != rows:
+        sys.exit(f"{rows} rows, {seen['distinct']} asked, in {seen['requests']} requests")
+    return took
+
+
+@contextlib.contextmanager
+def slurm_of(shards: int) -> Iterator[None]:
+    from tests.slurm_local import LocalSlurm, missing
+
+    if why := missing():
+        sys.exit(f"no Slurm: {why}; leave it out with --on ray")
+    local = LocalSlurm(cpus=(shards + 1) // 2)
+    os.environ |= local.environment
+    try:
+        local.start()
+        yield
+    finally:
+        local.stop()
+
+
+@contextlib.contextmanager
+def ray_of(shards: int) -> Iterator[str]:
+    """Its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with tempfile.TemporaryDirectory(prefix="ray") as name:
+        words = ["-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+        words += [f"--num-cpus={shards}", f"--temp-dir={name}", "--include-dashboard=false"]
+        words += ["--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+        process = subprocess.Popen(
+            [sys.executable, *words], env=os.environ | {"PYTHONPATH": HERE}, stdout=subprocess.PIPE
+        )
+        try:
+            end = time.monotonic() + START_SECONDS
+            while not answers(port):
+                if process.poll() is not None or time.monotonic() > end:
+                    sys.exit("Ray did not start: pip install -c constraints.txt -e '.[ray]'")
+                time.sleep(0.5)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of a shard's asking")
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--on", nargs="+", choices=["slurm", "ray"], default=["slurm", "ray"])
+    options = parser.parse_args()
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, {datetime.now(UTC):%Y-%m-%d}, "
+        f"{options.shards} shards of {options.seconds:.0f} s"
+    )
+    works = {"slurm": on_slurm, "ray": on_ray}
+    found: dict[str, list[float]] = {name: [] for name in options.on}
+    with contextlib.ExitStack() as stack:
+        address = ""
+        if "slurm" in options.on:
+            stack.enter_context(slurm_of(options.shards))
+        if "ray" in options.on:
+            address = stack.enter_context(ray_of(options.shards))
+        harness.table(["round", "by hand, seconds", *options.on])
+        for number in range(1, options.rounds + 1):
+            hand = seconds_of(by_hand, options, address)
+            took = {name: seconds_of(works[name], options, address) for name in options.on}
+            harness.line([number, f"{hand:.1f}", *(f"{took[name]:.1f}" for name in options.on)])
+            for name in options.on:
+                found[name].append(took[name] / hand)
+    for name, ratios in found.items():
+        print(f"{name}: median ratio {statistics.median(ratios):.3f} of the commands by hand")
+
+
+if __name__ == "__main__":
+    main()
