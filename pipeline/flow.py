@@ -205,8 +205,11 @@ def _gathering(config: Config, step: Step) -> Step:
     """The step without asking: what is missing is a mistake of whoever says it is all there."""
     from pipeline.stage1_generate.generate import generate
     from pipeline.stage3_evaluate.evaluate import run_arms
+    from pipeline.stage3_evaluate.harness import run_suite
+    from pipeline.stage3_evaluate.held_out_text import measure
 
-    work = {"generate": generate, "evaluate": run_arms}.get(step.name)
+    works = {"generate": generate, "evaluate": run_arms, "text": measure, "suite": run_suite}
+    work = works.get(step.name)
     return msgspec.structs.replace(step, work=partial(work, config, gather=True)) if work else step
 
 

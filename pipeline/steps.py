@@ -8,6 +8,7 @@ fork a silent new folder.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -23,7 +24,7 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import DriftError, UserError
-from pipeline.records import Usage, canonical_json, read_jsonl, write_jsonl
+from pipeline.records import Usage, canonical_json, digest, read_jsonl, write_jsonl
 
 RECORDED_VERSIONS = (
     "blackbox-distill",
@@ -96,6 +97,11 @@ def records(run: Path) -> dict[str, StepRecord]:
             f"{error}: this record of a finished step is damaged; delete the line. The same "
             "command then does its step again, from the answers that are stored"
         ) from None
+
+
+def identity_of(step: Step) -> str:
+    """Of a step's settings and inputs: what was made for it counts only for these."""
+    return digest([dict(step.settings), [stamp_of(path).sha256 for path in step.inputs]], 32)
 
 
 def state(step: Step) -> State:
@@ -192,6 +198,12 @@ def stamp_of(path: Path, known: FileStamp | None = None) -> FileStamp:
     size, newest = sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
     if known is not None and (size, newest) == (known.size, known.mtime_ns):
         return known
+    return FileStamp(_sha256(path, tuple(files), size, newest), size, newest)
+
+
+@functools.cache
+def _sha256(path: Path, files: tuple[Path, ...], _size: int, _newest: int) -> str:
+    """Read once by a process while size and time stay as they are."""
     whole = hashlib.sha256()
     for file in files:
         if path.is_dir():
@@ -199,7 +211,7 @@ def stamp_of(path: Path, known: FileStamp | None = None) -> FileStamp:
         if file.exists():
             with file.open("rb") as handle:
                 whole.update(hashlib.file_digest(handle, "sha256").digest())
-    return FileStamp(whole.hexdigest(), size, newest)
+    return whole.hexdigest()
 
 
 def _show(value: Any) -> str:

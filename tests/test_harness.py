@@ -106,6 +106,46 @@ def test_a_suite_asks_all_arms_through_the_ledger_and_is_in_scores_and_report(
     assert scores_of(suite) == found
 
 
+def test_arms_one_by_one_make_the_same_suite_and_texts_and_gathering_does_nothing_of_it(
+    suite: Project,
+) -> None:
+    texts = [json.dumps({"text": f"The {n} sheep went home again."}) for n in range(3)]
+    (suite.folder / "texts.jsonl").write_text("\n".join(texts))
+    arms = ["teacher", "before", "before_again"]
+    suite.edit(evaluate__arms=arms, evaluate__held_out_text="texts.jsonl")
+    suite.edit(evaluate__suite__limit=3)
+    names = ["5_suite/scores.jsonl", "5_text/before.jsonl", "5_text/before_again.jsonl"]
+    assert suite.call("evaluate", "config.yaml").returncode == 0
+    whole = {name: (suite.run / name).read_bytes() for name in names}
+    asked = len(suite.asked())
+    (suite.folder / "runs").rename(suite.folder / "whole")
+
+    suite.asked_log.unlink()
+    assert suite.call("evaluate", "config.yaml", "--arm", "before_again").returncode == 0
+    refused = suite.call("evaluate", "config.yaml", "--gather")
+    assert refused.returncode == 2 and "--arm teacher" in refused.stderr
+    for arm in ("teacher", "before"):
+        assert suite.call("evaluate", "config.yaml", "--arm", arm).returncode == 0
+    assert len(suite.asked()) == asked
+    done = suite.call("evaluate", "config.yaml", "--gather")
+    assert done.returncode == 0, done.stderr
+    assert len(suite.asked()) == asked and "reading" not in done.stdout
+    assert {name: (suite.run / name).read_bytes() for name in names} == whole
+    assert not list((suite.run / "launch" / "arms").iterdir())
+    assert "done already" in suite.call("evaluate", "config.yaml", "--arm", "before").stdout
+
+
+def test_given_texts_of_an_arm_by_itself_are_not_scored_again_by_gathering(suite: Project) -> None:
+    suite.edit(evaluate__abilities=[], evaluate__arms=["before"])
+    suite.edit(evaluate__suite__tasks=["own_choice"])
+    refused = suite.call("evaluate", "config.yaml", "--gather")
+    assert refused.returncode == 2 and "--arm before" in refused.stderr
+    assert suite.call("evaluate", "config.yaml", "--arm", "before").returncode == 0
+    done = suite.call("evaluate", "config.yaml", "--gather")
+    assert done.returncode == 0, done.stderr
+    assert ("before", "own_choice/acc") in scores_of(suite)
+
+
 def test_a_suite_that_was_stopped_asks_only_what_is_missing(suite: Project) -> None:
     script = suite.folder / "teacher.py"
     works = script.read_text()

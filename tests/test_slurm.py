@@ -79,9 +79,7 @@ def test_what_a_script_runs_are_commands_that_anyone_can_type(project: Project) 
     assert printed[-1] == "distill report config.yaml"
 
 
-@pytest.mark.parametrize(
-    "more", [{}, {"cost_of_use": {"questions": 3}}, {"held_out_text": "texts.jsonl"}]
-)
+@pytest.mark.parametrize("more", [{}, {"cost_of_use": {"questions": 3}}])
 def test_a_report_that_opens_models_gets_what_an_evaluation_gets(
     project: Project, more: dict[str, object]
 ) -> None:

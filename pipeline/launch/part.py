@@ -1,7 +1,7 @@
 """One part of a step, as a command of its own: `generate --shard 3/16`, `evaluate --arm before`.
 
-A part asks its own requests and stores the answers in the ledger; it writes nothing else of the
-run. When all parts are done, the plain command (or with --gather, which asks nothing) takes the
+A part asks its own requests and stores the answers in the ledger; of the run's own files it writes
+none. When all parts are done, the plain command (or with --gather, which asks nothing) takes the
 step to its end. Parts run in any order, at once, twice; a launcher only decides where.
 """
 
@@ -20,7 +20,7 @@ from pipeline.launch.units import Unit
 from pipeline.records import digest
 from pipeline.stage1_generate.asking import ask_shard, shard_of
 from pipeline.stage3_evaluate.evaluate import ask_one_arm
-from pipeline.steps import State, Step, stamp_of, state
+from pipeline.steps import State, Step, identity_of, state
 
 
 def run_shard(path: Path, overrides: Sequence[str], shard: str) -> int:
@@ -37,18 +37,35 @@ def run_arm(path: Path, overrides: Sequence[str], arm: str) -> int:
     known = config.evaluate.all_arms
     if arm not in known:
         raise UserError(f"--arm {arm}: evaluate.arms has {', '.join(known)}")
-    unit = Unit("evaluate", arm=arm)
-    return _run(config, unit, lambda at_work: ask_one_arm(config, arm, at_work.watch))
+    return _run(config, Unit("evaluate", arm=arm), lambda at_work: _ask_arm(config, arm, at_work))
+
+
+def _ask_arm(config: Config, arm: str, at_work: Beating) -> None:
+    """Its answers go to the ledger; its suite and texts to launch/arms/ until they are taken."""
+    from pipeline.stage3_evaluate import harness, held_out_text
+
+    kinds = {step.name for step in _to_do(config, "evaluate")}
+    if "evaluate" in kinds:
+        ask_one_arm(config, arm, at_work.watch)
+    if "text" in kinds:
+        held_out_text.measure_arm(config, arm)
+    if "suite" in kinds:
+        harness.suite_of_arm(config, arm, at_work.watch)
+
+
+def _to_do(config: Config, command: str) -> list[Step]:
+    return [s for s in parts_of(all_steps(config), command) if state(s) is not State.DONE]
 
 
 def _run(config: Config, unit: Unit, work: Callable[[Beating], None]) -> int:
     stopping.install()
-    step = next(s for s in all_steps(config) if s.name == unit.command)
-    if state(step) is State.DONE:
+    if not _to_do(config, unit.command):
         print(f"{unit.command}: done already")
         return DONE
-    _check_inputs(step)
-    identity = identity_of(step)
+    steps = parts_of(all_steps(config), unit.command)
+    for step in steps:
+        _check_inputs(step)
+    identity = identity_of_parts(steps)
     with beating(config.run_dir, unit, identity, config.execution.grace_seconds) as at_work:
         _save_config_once(config)
         print(f"{unit.words}: starting", flush=True)
@@ -59,9 +76,16 @@ def _run(config: Config, unit: Unit, work: Callable[[Beating], None]) -> int:
     return DONE
 
 
-def identity_of(step: Step) -> str:
-    """Of a step's settings and inputs: what a part did counts only for these."""
-    return digest([dict(step.settings), [stamp_of(path).sha256 for path in step.inputs]], 32)
+def parts_of(steps: Sequence[Step], command: str) -> list[Step]:
+    """The steps that the parts of a command do."""
+    kinds = ("evaluate", "text", "suite") if command == "evaluate" else (command,)
+    return [step for step in steps if step.name in kinds]
+
+
+def identity_of_parts(steps: Sequence[Step]) -> str:
+    """What a part did counts only for these."""
+    found = [identity_of(step) for step in steps]
+    return found[0] if len(found) == 1 else digest(found, 32)
 
 
 def _check_inputs(step: Step) -> None:

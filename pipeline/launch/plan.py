@@ -13,7 +13,7 @@ import msgspec
 from pipeline.config import Config
 from pipeline.config_file import apply_override, dump_yaml, load_yaml
 from pipeline.flow import COMMANDS, steps_of
-from pipeline.launch.part import identity_of
+from pipeline.launch.part import identity_of_parts, parts_of
 from pipeline.launch.units import Unit, UnitState, read_status, status_folder
 from pipeline.stage1_generate.asking import left_to_the_last
 from pipeline.steps import State, Step, records, state
@@ -63,9 +63,8 @@ def jobs_of(config: Config, until: str | None = None) -> list[Job]:
     add("train", "train", "train")
     arms = [Unit("evaluate", arm=arm) for arm in config.evaluate.all_arms]
     add("evaluate", "evaluate", units=arms)
-    # These open models too, in the command for the whole: they need what an arm needs.
-    whole = config.evaluate
-    opens = bool(whole.held_out_text or whole.suite or whole.cost_of_use)
+    # The cost of use is measured of one model after the other: it needs what an arm needs.
+    opens = config.evaluate.cost_of_use is not None
     add("report", "evaluate" if opens else "report", "evaluate --gather", "report")
     return _up_to(found, until)
 
@@ -89,15 +88,15 @@ def missing_units(config: Config, steps: Sequence[Step], job: Job) -> list[Unit]
         return []
     if not job.units:
         return list(job.all_units)
-    step = next(step for step in steps if step.name == last.command)
-    if _is_done(step):
+    mine = parts_of(steps, last.command)
+    if all(_is_done(step) for step in mine):
         return []
     folder = status_folder(config.run_dir)
     found = [read_status(folder / unit.file_name) for unit in job.units]
     done = {s.unit: s.identity for s in found if s and s.state is UnitState.DONE}
-    if not done.keys() & set(job.units) or not _has_inputs(step):
+    if not done.keys() & set(job.units) or not all(_has_inputs(step) for step in mine):
         return list(job.units)
-    identity = identity_of(step)
+    identity = identity_of_parts(mine)
     return [unit for unit in job.units if done.get(unit) != identity]
 
 
@@ -108,13 +107,14 @@ def _to(n: int) -> range:
 def _up_to(jobs: list[Job], until: str | None) -> list[Job]:
     if until is None:
         return jobs
-    command = next(c for c, steps in COMMANDS.items() if until in steps)
-    last = max(
-        number
-        for number, job in enumerate(jobs)
-        if any(unit.command == command for unit in job.all_units)
-    )
-    return jobs[: last + 1]
+    wanted = next(c for c, steps in COMMANDS.items() if until in steps)
+    last = max(n for n, job in enumerate(jobs) if any(u.command == wanted for u in job.all_units))
+    kept = tuple(c for c in jobs[last].commands if _place(c.split()[0]) <= _place(wanted))
+    return [*jobs[:last], msgspec.structs.replace(jobs[last], commands=kept)]
+
+
+def _place(command: str) -> int:
+    return list(COMMANDS).index(command)
 
 
 def _is_done(step: Step) -> bool:

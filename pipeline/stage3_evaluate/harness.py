@@ -8,14 +8,14 @@ weights are here. 5_suite/ARM/ has lm-eval's own results.json and the samples of
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
-import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pipeline.config import Config
 from pipeline.config_evaluate import Suite
@@ -23,9 +23,11 @@ from pipeline.errors import UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity
 from pipeline.models.ask import Spending, cost_of
+from pipeline.progress import Progress
 from pipeline.records import Finish, Generation, Request, Score, Usage, write_jsonl
 from pipeline.stage1_generate.used import RUNS
 from pipeline.stage3_evaluate import ifeval
+from pipeline.stage3_evaluate.arm_parts import arm_place, made_whole, refuse_missing, taken
 from pipeline.stage3_evaluate.arms import (
     arm_model,
     ask_all,
@@ -36,10 +38,10 @@ from pipeline.stage3_evaluate.arms import (
 )
 from pipeline.stage3_evaluate.evaluate import asked_of, spent_before
 from pipeline.stage3_evaluate.harness_data import data_files
-from pipeline.stage3_evaluate.harness_scores import SCORES, suite_scores
+from pipeline.stage3_evaluate.harness_results import ask_lm_eval, write_results
+from pipeline.stage3_evaluate.harness_scores import SCORES, print_table, suite_scores
 from pipeline.steps import Step, StepResult
 
-FEWSHOT_SEED = 1234  # as lm-eval's own command
 LOCAL = ("transformers", "vllm")  # backends whose weights can be opened here
 
 
@@ -67,39 +69,94 @@ def step(config: Config) -> Step:
     )
 
 
-def run_suite(config: Config) -> StepResult:
-    """Every task for every arm."""
-    suite = _suite(config)
+class Part(msgspec.Struct, frozen=True):
+    """What one arm's suite found and took; beside lm-eval's own files."""
+
+    scores: list[Score]
+    usage: Usage
+    new: int  # requests that were asked now
+    failed: list[str]
+
+
+PART = "part.json"
+
+
+def run_suite(config: Config, *, gather: bool = False) -> StepResult:
+    """Every task for every arm, out of what `evaluate --arm` made where it did.
+
+    `gather`: ask nothing; a `UserError` where something is missing.
+    """
+    mine = step(config)
     manager = check_suite(config)
-    partial = config.run_dir / "5_suite.partial"
+    final = config.run_dir / "5_suite"
+    partial = final.with_name("5_suite.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    spending = _spent(config)
+    parts: dict[str, Part] = {}
+    for arm in config.evaluate.all_arms:
+        made = arm_place(mine, arm)
+        if made.is_dir():
+            shutil.copytree(made, partial / arm)
+            (partial / arm / PART).unlink()
+            parts[arm] = msgspec.json.decode((made / PART).read_bytes(), type=Part)
+            continue
+        if gather and not _repeats(config, arm):
+            refuse_missing(mine, arm)
+        asking = _Asking(config, arm, spending, gather=gather)
+        parts[arm] = _one_arm(config, manager, asking, partial / arm)
+    found = [score for part in parts.values() for score in part.scores]
+    write_jsonl(partial / SCORES, found)
+    print_table(found, config.evaluate.all_arms)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    taken(mine)
+    failed = [line for part in parts.values() for line in part.failed]
+    used = [part.usage for part in parts.values()]
+    cost = sum(cost_of(part.usage, price_of(config, arm)) for arm, part in parts.items())
+    return StepResult(
+        counts={"new": sum(part.new for part in parts.values())}
+        | ({"errors": len(failed)} if failed else {}),
+        tokens=Usage(sum(one.input for one in used), sum(one.output for one in used)),
+        cost_usd=round(cost, 6),
+        notes={"failed_requests": failed} if failed else {},
+    )
+
+
+def suite_of_arm(config: Config, arm: str, watch: Callable[[Progress], None]) -> None:
+    """Every task for one arm, for another process to take."""
+    made = arm_place(step(config), arm)
+    if made.is_dir() or _repeats(config, arm):
+        return
+    asking = _Asking(config, arm, _spent(config), watch=watch)
+    with made_whole(made) as partial:
+        part = _one_arm(config, check_suite(config), asking, partial)
+        (partial / PART).write_bytes(msgspec.json.encode(part))
+
+
+def _one_arm(config: Config, manager: Any, asking: _Asking, folder: Path) -> Part:
+    results = ask_lm_eval(_suite(config), manager, asking.model())
+    write_results(folder, results)
+    scores = suite_scores(asking.arm, results, config.seed)
+    return Part(scores, asking.usage, asking.new, asking.failed)
+
+
+def _repeats(config: Config, arm: str) -> bool:
+    """Is it asked what an earlier arm is? Arms may be at work at once: the ledger will have it."""
+    every = config.evaluate.all_arms
+    mine = model_identity(arm_model(config, arm))
+    return arm != "before_again" and any(
+        other != "before_again" and model_identity(arm_model(config, other)) == mine
+        for other in every[: every.index(arm)]
+    )
+
+
+def _spent(config: Config) -> Spending:
     spending = spent_before(config)
     if spending.limited:
         for arm in config.evaluate.all_arms:
             _add_answers(config, arm, spending)
-    found: list[Score] = []
-    usage, cost, new = Usage(), 0.0, 0
-    failed: list[str] = []
-    for arm in config.evaluate.all_arms:
-        asking = _Asking(config, arm, spending, failed)
-        results = _results(suite, manager, asking.model())
-        _write(partial / arm, results)
-        found += suite_scores(arm, results, config.seed)
-        new += asking.new
-        usage = Usage(usage.input + asking.usage.input, usage.output + asking.usage.output)
-        cost += cost_of(asking.usage, price_of(config, arm))
-    write_jsonl(partial / SCORES, found)
-    _print_table(found, config.evaluate.all_arms)
-    final = config.run_dir / "5_suite"
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
-    return StepResult(
-        counts={"new": new} | ({"errors": len(failed)} if failed else {}),
-        tokens=usage,
-        cost_usd=round(cost, 6),
-        notes={"failed_requests": failed} if failed else {},
-    )
+    return spending
 
 
 def _add_answers(config: Config, arm: str, spending: Spending) -> None:
@@ -173,13 +230,22 @@ def _loaded(manager: Any, names: Sequence[str]) -> dict[str, Any]:
 class _Asking:
     """How one arm is asked, and what that took."""
 
-    def __init__(self, config: Config, arm: str, spending: Spending, failed: list[str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        arm: str,
+        spending: Spending,
+        *,
+        gather: bool = False,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> None:
         self._config = config
-        self._arm = arm
+        self._ask = functools.partial(ask_all, gather=gather, watch=watch)
         self._spending = spending
-        self._failed = failed
         self._counted: set[str] = set()
+        self.arm = arm
         self.chosen = arm_model(config, arm)
+        self.failed: list[str] = []
         self.usage = Usage()
         self.new = 0
 
@@ -190,11 +256,11 @@ class _Asking:
             self.chosen,
             model_identity(self.chosen),
             self.answers,
-            again=self._arm == "before_again",
+            again=self.arm == "before_again",
         )
 
     def answers(self, requests: Sequence[Request]) -> dict[str, Generation]:
-        found, new = ask_all(self._config, self._arm, self.chosen, requests, self._spending)
+        found, new = self._ask(self._config, self.arm, self.chosen, requests, self._spending)
         self.new += new
         for name, one in found.items():
             if name not in self._counted:
@@ -203,65 +269,8 @@ class _Asking:
                     self.usage.input + one.usage.input, self.usage.output + one.usage.output
                 )
                 if one.finish is Finish.ERROR:
-                    self._failed.append(f"{name} ({self._arm}): {one.error}")
+                    self.failed.append(f"{name} ({self.arm}): {one.error}")
         return found
-
-
-def _results(suite: Suite, manager: Any, model: Any) -> dict[str, Any]:
-    from lm_eval import evaluate
-
-    loaded = manager.load(list(suite.tasks))
-    for task in loaded["tasks"].values():
-        own = task.get_config("num_fewshot")
-        # A task that says 0 means it: its examples, if it has any, are in its text.
-        if own is None or (suite.num_fewshot is not None and own != 0):
-            task.set_config(key="num_fewshot", value=suite.num_fewshot or 0)
-        task.set_fewshot_seed(seed=FEWSHOT_SEED)
-    random.seed(0)  # tasks may draw as they please; lm-eval's own command begins so
-    try:
-        found: dict[str, Any] = evaluate(
-            lm=model,
-            task_dict=loaded,
-            limit=suite.limit,
-            apply_chat_template=True,
-            fewshot_as_multiturn=True,
-            bootstrap_iters=1000,
-        )
-    except ValueError as error:  # what lm-eval raises for tasks that it will not run
-        raise UserError(f"lm-eval: {error}") from None
-    return found
-
-
-def _write(folder: Path, results: dict[str, Any]) -> None:
-    from lm_eval.utils import handle_non_serializable
-
-    folder.mkdir(parents=True)
-    for task, rows in results.get("samples", {}).items():
-        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in task)
-        with (folder / f"samples_{name}.jsonl").open("w", encoding="utf-8") as file:
-            for row in rows:
-                line = json.dumps(row, default=handle_non_serializable, ensure_ascii=False)
-                file.write(line + "\n")
-    kept = ("results", "groups", "group_subtasks", "n-shot", "n-samples", "versions")
-    found = {key: results[key] for key in kept if key in results}
-    text = json.dumps(
-        found | {"lm_eval": ifeval.lm_eval_version()},
-        default=handle_non_serializable,
-        indent=2,
-        ensure_ascii=False,
-    )
-    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _print_table(found: Sequence[Score], arms: Sequence[str]) -> None:
-    values = {(one.metric, one.model): one.value for one in found}
-    metrics = list(dict.fromkeys(one.metric for one in found))
-    width = max((len(metric) for metric in metrics), default=0)
-    print(" " * width + "".join(f"  {arm:>12}" for arm in arms))
-    for metric in metrics:
-        cells = [values.get((metric, arm)) for arm in arms]
-        shown = "".join(f"  {'-' if v is None else f'{v:.3f}':>12}" for v in cells)
-        print(f"{metric:<{width}}{shown}")
 
 
 def _suite(config: Config) -> Suite:

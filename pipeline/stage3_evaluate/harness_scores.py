@@ -49,6 +49,18 @@ def saved_suite(run: Path) -> list[Score]:
     return list(read_jsonl(path, Score)) if path.is_file() else []
 
 
+def print_table(found: Sequence[Score], arms: Sequence[str]) -> None:
+    """A line for each metric, a column for each arm."""
+    values = {(one.metric, one.model): one.value for one in found}
+    metrics = list(dict.fromkeys(one.metric for one in found))
+    width = max((len(metric) for metric in metrics), default=0)
+    print(" " * width + "".join(f"  {arm:>12}" for arm in arms))
+    for metric in metrics:
+        cells = [values.get((metric, arm)) for arm in arms]
+        shown = "".join(f"  {'-' if v is None else f'{v:.3f}':>12}" for v in cells)
+        print(f"{metric:<{width}}{shown}")
+
+
 def _interval(values: Sequence[Any], value: float, seed: int) -> Interval | None:
     if values and all(isinstance(one, int | float) for one in values):
         numbers = [float(one) for one in values]

@@ -29,6 +29,7 @@ from pipeline.errors import UserError
 from pipeline.models import local_checkpoint
 from pipeline.records import read_jsonl, write_jsonl
 from pipeline.stage3_evaluate import statistics
+from pipeline.stage3_evaluate.arm_parts import arm_place, made_whole, refuse_missing, taken
 from pipeline.stage3_evaluate.arms import arm_model, identities, trained_folder
 from pipeline.stage3_evaluate.statistics import Kept
 from pipeline.steps import Step, StepResult
@@ -113,8 +114,12 @@ def documents(path: Path) -> list[Document]:
     return found
 
 
-def measure(config: Config) -> StepResult:
-    evaluate = config.evaluate
+def measure(config: Config, *, gather: bool = False) -> StepResult:
+    """Every arm's rows, out of what `evaluate --arm` made where it did.
+
+    `gather`: read no model; a `UserError` where something is missing.
+    """
+    evaluate, mine = config.evaluate, step(config)
     assert evaluate.held_out_text is not None
     every = documents(Path(evaluate.held_out_text))
     final = config.run_dir / FOLDER
@@ -130,16 +135,45 @@ def measure(config: Config) -> StepResult:
             continue
         known = model.model_dump_json()
         if known not in done:  # before_again is before
-            print(f"reading {len(every)} texts: {arm}", flush=True)
-            done[known] = text_rows(model, every)
-            gc.collect()
+            made = arm_place(mine, arm, ".jsonl")
+            if gather and not made.is_file():
+                refuse_missing(mine, arm)
+            done[known] = (
+                list(read_jsonl(made, TextRow)) if made.is_file() else _read(arm, model, every)
+            )
         write_jsonl(partial / f"{arm}.jsonl", done[known])
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
+    taken(mine)
     return StepResult(
         counts={"documents": len(every), "models": len(done)},
         notes={"not measured, only known by answers": left_out} if left_out else {},
     )
+
+
+def measure_arm(config: Config, arm: str) -> None:
+    """The rows of one arm, for another process to take."""
+    evaluate = config.evaluate
+    assert evaluate.held_out_text is not None
+    model = arm_model(config, arm)
+    earlier = evaluate.all_arms[: evaluate.all_arms.index(arm)]
+    made = arm_place(step(config), arm, ".jsonl")
+    if model.backend not in LOCAL or made.is_file() or _is_any(config, model, earlier):
+        return
+    rows = _read(arm, model, documents(Path(evaluate.held_out_text)))
+    with made_whole(made) as partial:
+        write_jsonl(partial, rows)
+
+
+def _is_any(config: Config, model: ModelConfig, arms: Sequence[str]) -> bool:
+    return any(arm_model(config, arm) == model for arm in arms)
+
+
+def _read(arm: str, model: ModelConfig, every: Sequence[Document]) -> list[TextRow]:
+    print(f"reading {len(every)} texts: {arm}", flush=True)
+    found = text_rows(model, every)
+    gc.collect()
+    return found
 
 
 def text_rows(config: ModelConfig, every: Sequence[Document]) -> list[TextRow]:
