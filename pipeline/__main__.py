@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         ("report", "step 5: write the report"),
     ):
         _step_options(name, _with_config(commands, name, text, _steps))
+    serve = _with_config(commands, "serve", "keep a server for a teacher that others ask", _serve)
+    serve.add_argument("--teacher", metavar="NAME", help="which, where several are served")
+    serve.add_argument(
+        "--until", choices=["generate", "evaluate"],
+        help="end when that command has all its answers (docs/serving.md); else when told to",
+    )  # fmt: skip
     _with_config(commands, "doctor", "is the teacher reachable, does the student fit", _doctor)
     _with_config(commands, "cancel", "end the batches that a provider still works on", _cancel)
 
@@ -285,6 +291,12 @@ def _plan(arguments: argparse.Namespace) -> int:
     from pipeline.commands.plan import plan
 
     return plan(arguments.config, arguments.overrides, arguments.prompts, arguments.pilot)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from pipeline.launch.serve import serve
+
+    return serve(arguments.config, arguments.overrides, arguments.teacher, arguments.until)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -52,6 +52,7 @@ class Slurm(Strict):
     train: SbatchOptions = {}
     evaluate: SbatchOptions = {}
     report: SbatchOptions = {}
+    serve: SbatchOptions = {}  # servers of teachers (docs/serving.md)
     setup: list[str] = []  # lines of each script before its command: modules, keys
     environment: list[Annotated[str, AfterValidator(_variable)]] = []  # handed on by name
     python: str | None = None  # how it is started on a node, as `apptainer exec x.sif python`
@@ -73,6 +74,7 @@ class Ray(Strict):
     train: dict[str, Any] = {}
     evaluate: dict[str, Any] = {}
     report: dict[str, Any] = {}
+    serve: dict[str, Any] = {}  # servers of teachers (docs/serving.md)
     retries: int = Field(5, ge=0)  # of one command whose worker died, or that was told to stop
     processes: int = Field(1, ge=1)  # of the training, all on one node
 

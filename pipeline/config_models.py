@@ -1,21 +1,22 @@
-"""The parts of a config that say which model answers, and how: teachers, student, serving."""
+"""The parts of a config that say which model answers, and how: teachers, student."""
 
 from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
+from pipeline.config_serving import Batch as Batch
+from pipeline.config_serving import Serving as Serving
+from pipeline.config_serving import Strict as Strict
+from pipeline.config_serving import check_where, refuse_serve
 from pipeline.records import Sampling
 
 Backend = Literal["openai", "vllm", "transformers", "fake"]
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def unknown_key(seen: str, allowed: Sequence[str]) -> str:
@@ -23,13 +24,6 @@ def unknown_key(seen: str, allowed: Sequence[str]) -> str:
     close = difflib.get_close_matches(seen, allowed, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"unknown key {seen!r}; {hint}allowed: {', '.join(sorted(allowed))}"
-
-
-CONCURRENCY = 64  # requests in flight at an endpoint, where the config names no number
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def _check_sampling(value: dict[str, Any]) -> dict[str, Any]:
@@ -67,73 +61,6 @@ class Price(Strict):
     output: float = 0.0
 
 
-class Batch(Strict):
-    """How a job goes through a provider's batch API (docs/teachers.md)."""
-
-    rows: int = Field(50_000, ge=1)  # a batch at most; OpenAI takes 50,000
-    megabytes: float = Field(100.0, gt=0)  # of its input file, at most; OpenAI takes 200
-    at_once: int = Field(10, ge=1)  # batches that are open at a time
-    poll_seconds: float = Field(30.0, gt=0)
-    window: str = "24h"  # in which the provider promises to be done
-    online_below: int = Field(0, ge=0)  # a batch of fewer rows is asked online instead
-
-
-class Serving(Strict):
-    """Where a model runs and how hard it is driven; never part of an identity."""
-
-    base_url: str | list[str] | None = None
-    api_key_env: str | None = None
-    # None: 64 at an endpoint, and the engine's own size with vllm (also in a saved config).
-    concurrency: int | None = Field(None, ge=1)
-    timeout: float = Field(120.0, gt=0)
-    requests_per_minute: int | None = Field(None, ge=1)
-    tokens_per_minute: int | None = Field(None, ge=1)
-    max_retries: int = Field(6, ge=0)
-    batch_size: int = Field(64, ge=1)  # transformers backend
-    device: str | None = None  # transformers backend; default: cuda when there is one
-    trust_remote_code: bool = False
-    engine: dict[str, Any] = {}  # vllm: any field of AsyncEngineArgs
-    script: str | None = None  # fake backend: a Python file with `answer(request) -> str`
-    batch: Batch | None = None  # openai backend: through the provider's batch API
-
-    @property
-    def endpoint_concurrency(self) -> int:
-        """Requests in flight at an endpoint."""
-        return CONCURRENCY if self.concurrency is None else self.concurrency
-
-    # Messages about these two never show what was seen: it may be a password or a key. (At a
-    # field's own validator the value would be shown; the whole table is not.)
-    @model_validator(mode="after")
-    def _no_secrets(self) -> Serving:
-        urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url or []
-        if any("@" in url.rpartition("://")[2].partition("/")[0] for url in urls):
-            raise ValueError(
-                "base_url: holds a user name or a password, which the saved config would hold "
-                "too; take it out, and name the environment variable of a key in api_key_env"
-            )
-        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
-            raise ValueError(
-                "api_key_env: is not the name of an environment variable (letters, digits and _, "
-                "as in OPENAI_API_KEY); if it is the key itself, type `export OPENAI_API_KEY=...` "
-                "with it, and write api_key_env: OPENAI_API_KEY here"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_provider(self) -> Serving:
-        if self.batch is not None and isinstance(self.base_url, list) and len(self.base_url) != 1:
-            raise ValueError("batch: a batch lives at one provider; give one base_url")
-        return self
-
-
-def _check_batch(backend: str, serving: Serving) -> None:
-    if serving.batch is not None and backend != "openai":
-        raise ValueError(
-            f"serving.batch is for the backend openai; {backend} has no batch API, and fills its "
-            "own batches"
-        )
-
-
 class ModelConfig(Strict):
     backend: Backend
     model: str
@@ -141,9 +68,14 @@ class ModelConfig(Strict):
     serving: Serving = Serving()
 
     @model_validator(mode="after")
-    def _batch_has_a_provider(self) -> ModelConfig:
-        _check_batch(self.backend, self.serving)
+    def _where_fits(self) -> ModelConfig:
+        check_where(self.backend, self.serving)
         return self
+
+    @property
+    def over_http(self) -> bool:
+        """Is it asked through an endpoint?"""
+        return self.backend == "openai" or self.serving.serve is not None
 
 
 class Teacher(ModelConfig):
@@ -199,6 +131,11 @@ class Compared(ModelConfig):
 
     price: Price = Price()
 
+    @model_validator(mode="after")
+    def _has_no_servers(self) -> Compared:
+        refuse_serve(self.serving)
+        return self
+
 
 class Changes(Strict):
     """What is made of a model before it is a student; pipeline/models/changes.py does it."""
@@ -225,8 +162,9 @@ class Student(Strict):
     shrink: dict[str, Any] = {}  # fields of the model's config.json: a smaller one, to try things
 
     @model_validator(mode="after")
-    def _batch_has_a_provider(self) -> Student:
-        _check_batch(self.backend, self.serving)
+    def _where_fits(self) -> Student:
+        check_where(self.backend, self.serving)
+        refuse_serve(self.serving)
         return self
 
     @model_validator(mode="after")

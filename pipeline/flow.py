@@ -113,7 +113,7 @@ def checked_config(path: Path, overrides: Sequence[str], *, keys: bool = True) -
         filters_of(config, task, common_filters(config))
     for name, teacher in config.all_teachers.items():
         place = "teacher" if config.teacher is not None else f"teachers.{name}"
-        if keys and teacher.backend == "openai":
+        if keys and teacher.over_http:
             api_key(teacher.serving, place)
     return config
 

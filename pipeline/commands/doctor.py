@@ -18,6 +18,7 @@ from pipeline.config import Config, Teacher
 from pipeline.errors import DONE, FAILED, RunFatal, UserError
 from pipeline.flow import checked_config
 from pipeline.models import Model, http_serving, model_identity, open_model, student_checkpoint
+from pipeline.models.served import ServerState, say_none, seems_lost, servers
 from pipeline.records import (
     Finish,
     Generation,
@@ -66,7 +67,12 @@ def _request(model: str, text: str, sampling: Sampling, index: int = 0, **extra:
 
 def _teacher(config: Config, teacher: Teacher) -> list[tuple[Health, str]]:
     name = model_identity(teacher)
-    model = open_model(teacher, online=True)
+    if teacher.serving.serve is not None:
+        known = servers(config.run_dir, name)
+        if not any(s.state is ServerState.READY and not seems_lost(s) for s in known):
+            how = "`distill serve CONFIG` keeps one; ask the doctor again when it is ready"
+            return [(Health.BAD, f"no server is ready ({say_none(known)}): {how}")]
+    model = open_model(teacher, online=True, run=config.run_dir)
     found: list[tuple[Health, str]] = []
     try:
         hello = _ask(model, _request(name, "Say hello.", Sampling(temperature=0.0, max_tokens=64)))

@@ -119,7 +119,7 @@ def _ask_pilot(config: Config, task: Task, name: str, pilot: int) -> None:
     with Ledger(RUNS, ledger.model) as store:
         try:
             ask(
-                lambda: open_model(teacher, name, online=True),
+                lambda: open_model(teacher, name, online=True, run=config.run_dir),
                 chosen,
                 store,
                 progress,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.commands import printable, run_config, run_folder
 from pipeline.commands.status_parts import print_parts
+from pipeline.commands.status_servers import print_servers
 from pipeline.config import Config, Task
 from pipeline.errors import DONE
 from pipeline.flow import COMMANDS, beside_student, left_out, summary
@@ -41,6 +42,7 @@ def status(name: str, rows: bool = False) -> int:
             elif step not in absent:
                 print(f"  {step}: to do (`distill {command} {run / 'config.yaml'}`)")
     print_parts(config, run)
+    print_servers(run)
     seeds = run / "0_seeds.jsonl"
     if seeds.is_file() and (rows or seeds.stat().st_size <= MOST_BYTES):
         _answers(config, run)

@@ -18,6 +18,7 @@ from pipeline import stopping
 from pipeline.config import Config, load_config
 from pipeline.errors import DONE, FAILED, UserError
 from pipeline.flow import COMMANDS, all_steps, alone, checked_config, redo_from, steps_of
+from pipeline.launch.local_servers import all_failed, check_reachable, servers_for
 from pipeline.launch.plan import jobs_of
 from pipeline.models.deaths import left_behind
 from pipeline.steps import State, Step, state
@@ -60,6 +61,8 @@ def run(
                 return code
         with alone(config.run_dir):
             redo_from(config, steps, redo)
+    if where in ("slurm", "ray"):
+        check_reachable(config, where)
     if where == "slurm":
         from pipeline.launch import slurm
 
@@ -86,7 +89,7 @@ def run(
             if code != DONE:
                 return code
         to_do = True
-        code = _start(command, path, overrides, *stop)
+        code = _with_servers(config, steps, command, path, overrides, *stop)
         if code == FAILED and all(state(step) is State.DONE for step in mine):
             rows_failed = True  # and were named; the others go on
         elif code != DONE:
@@ -99,16 +102,43 @@ def run(
     return FAILED if rows_failed else DONE
 
 
+def _with_servers(
+    config: Config,
+    steps: Sequence[Step],
+    command: str,
+    path: Path,
+    overrides: Sequence[str],
+    *extra: str,
+) -> int:
+    """The command, with the servers that it asks beside it."""
+    with servers_for(config, path, overrides, steps, command) as started:
+        # The students of the evaluation may want the GPUs that the teacher's servers have.
+        alone = bool(started) and command == "evaluate"
+        arm = ["--arm", "teacher"] if alone else []
+        code = _start(command, path, overrides, *(arm or extra), beside=started)
+        if code != DONE and all_failed(started):
+            print(
+                "failed: every server has ended, for the reasons above; `distill status "
+                f"{config.run_dir.name}` names their logs",
+                file=sys.stderr,
+            )
+            return FAILED
+    return _start(command, path, overrides, *extra) if alone and code == DONE else code
+
+
 def _print(
     config: Config, path: Path, overrides: Sequence[str], until: str | None, redo: str | None
 ) -> int:
     """The commands with their edges, for any other scheduler."""
     for job in jobs_of(config, until):
         after = f", after {' '.join(job.after)}" if job.after else ""
-        print(f"# {job.name}{after}" + ("; in any order, at once:" if job.units else ""))
+        how = "; in any order, at once:" if job.units else ""
+        if job.copies:
+            how = f"; {job.copies} times, where the GPUs are, while {job.beside} runs:"
+        print(f"# {job.name}{after}{how}")
         for words in [unit.words for unit in job.units] or job.commands:
-            command, *rest = words.split()
-            extra = ["--redo", redo] if redo in COMMANDS[command] and not rest else []
+            command, *rest = shlex.split(words)
+            extra = ["--redo", redo] if redo in COMMANDS.get(command, ()) and not rest else []
             extra += _stop_at(command, until)
             print(shlex.join(["distill", *_arguments(command, path, overrides, *rest, *extra)]))
     return DONE
@@ -149,8 +179,17 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _start(command: str, path: Path, overrides: Sequence[str], *extra: str) -> int:
-    """Run one command in a child; hand every signal on and wait for its own clean end."""
+def _start(
+    command: str,
+    path: Path,
+    overrides: Sequence[str],
+    *extra: str,
+    beside: Sequence[subprocess.Popen[bytes]] = (),
+) -> int:
+    """Run one command in a child; hand every signal on and wait for its own clean end.
+
+    `beside`: servers that it asks; when all have failed, it is told to stop.
+    """
     child = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *_arguments(command, path, overrides, *extra)],
         preexec_fn=_die_with_parent,
@@ -166,7 +205,7 @@ def _start(command: str, path: Path, overrides: Sequence[str], *extra: str) -> i
 
     before = {number: signal.signal(number, hand_on) for number in stopping.SIGNALS}
     try:
-        code = child.wait()
+        code = _wait(child, beside)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -178,7 +217,7 @@ def _start(command: str, path: Path, overrides: Sequence[str], *extra: str) -> i
             "rows of a model in its own process; starting it again",
             file=sys.stderr,
         )
-        return _start(command, path, overrides, *extra)
+        return _start(command, path, overrides, *extra, beside=beside)
     if code < 0:
         print(
             f"distill {command} was killed by {signal.Signals(-code).name}; nothing stored is "
@@ -187,3 +226,14 @@ def _start(command: str, path: Path, overrides: Sequence[str], *extra: str) -> i
         )
         return 128 - code
     return code
+
+
+def _wait(child: subprocess.Popen[bytes], beside: Sequence[subprocess.Popen[bytes]]) -> int:
+    told = False
+    while True:
+        try:
+            return child.wait(1.0 if beside and not told else None)
+        except subprocess.TimeoutExpired:
+            if all_failed(beside):
+                child.terminate()
+                told = True

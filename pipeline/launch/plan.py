@@ -5,6 +5,8 @@ Every job is a few `distill` commands that anyone can type; a launcher decides o
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +29,10 @@ class Job(msgspec.Struct, frozen=True):
     after: tuple[str, ...]
     commands: tuple[str, ...] = ()  # words after `distill`, the config left out
     units: tuple[Unit, ...] = ()
+    # So many processes do the one command, all the same, beside this job, and nothing waits for
+    # them: servers, which end by themselves.
+    copies: int = 0
+    beside: str = ""
 
     @property
     def all_units(self) -> tuple[Unit, ...]:
@@ -66,7 +72,42 @@ def jobs_of(config: Config, until: str | None = None) -> list[Job]:
     # The cost of use is measured of one model after the other: it needs what an arm needs.
     opens = config.evaluate.cost_of_use is not None
     add("report", "evaluate" if opens else "report", "evaluate --gather", "report")
-    return _up_to(found, until)
+    return [one for job in _up_to(found, until) for one in (*_servers_beside(config, job), job)]
+
+
+def served_for(config: Config, command: str) -> dict[str, int]:
+    """The teachers that `generate` or `evaluate` asks of servers we start, and of how many each."""
+    if command == "generate":
+        asked = {name for task in config.tasks for name in config.teachers_of(task)}
+    else:
+        first = next(iter(config.all_teachers))
+        arms = config.evaluate.all_arms
+        asked = {config.evaluate.teacher or first} if "teacher" in arms else set()
+    return {
+        name: teacher.serving.serve.servers
+        for name, teacher in config.all_teachers.items()
+        if name in asked and teacher.serving.serve is not None and teacher.serving.serve.servers
+    }
+
+
+def _servers_beside(config: Config, job: Job) -> list[Job]:
+    command = job.all_units[-1].command
+    first = job.name in (command, f"{command}-1")  # of several arrays
+    if command not in ("generate", "evaluate") or not first:
+        return []
+    served = served_for(config, command)
+    many = len(config.all_teachers) > 1
+    return [
+        Job(
+            f"serve-{command}" + (f"-{re.sub(r'[^A-Za-z0-9._]+', '-', name)}" if many else ""),
+            "serve",
+            job.after,
+            (f"serve --until {command}" + (f" --teacher {shlex.quote(name)}" if many else ""),),
+            copies=copies,
+            beside=command,
+        )
+        for name, copies in served.items()
+    ]
 
 
 def frozen_config(config: Config, path: Path, overrides: Sequence[str]) -> Path:
@@ -82,6 +123,8 @@ def frozen_config(config: Config, path: Path, overrides: Sequence[str]) -> Path:
 
 def missing_units(config: Config, steps: Sequence[Step], job: Job) -> list[Unit]:
     """What of a job the run folder lacks; none of them: the job is done."""
+    if job.copies:
+        return list(job.all_units) if asks_missing(config, steps, job.beside) else []
     # The last command of a job is what it is for.
     last = job.all_units[-1]
     if all(_is_done(step) for step in steps_of(steps, last.command)):
@@ -98,6 +141,16 @@ def missing_units(config: Config, steps: Sequence[Step], job: Job) -> list[Unit]
         return list(job.units)
     identity = identity_of_parts(mine)
     return [unit for unit in job.units if done.get(unit) != identity]
+
+
+def asks_missing(config: Config, steps: Sequence[Step], command: str) -> bool:
+    """Will `generate` or `evaluate` still ask the teacher something?"""
+    for job in jobs_of(config):
+        if not job.copies and job.resources == command and job.all_units[-1].command == command:
+            missing = missing_units(config, steps, job)
+            if any(unit.arm in ("", "teacher") for unit in missing):
+                return True
+    return False
 
 
 def _to(n: int) -> range:

@@ -44,7 +44,7 @@ def run(
     (config.run_dir / "launch" / "logs").mkdir(parents=True, exist_ok=True)
     copy = frozen_config(config, path, overrides)
     code = DONE
-    with _cluster(config) as ray:
+    with _cluster(config) as ray, _servers(ray) as beside:
         stopping.install()  # after ray.init, which installs a handler of its own
         # Arrays of one job are one here: Ray has no limit of their size.
         for _, group in groupby(jobs_of(config, until), _array_of):
@@ -52,6 +52,9 @@ def run(
                 missing = missing_units(config, steps, job)
                 if not missing:
                     print(f"{job.name}: done already")
+                    continue
+                if job.copies:
+                    beside += _serve(ray, config, job, copy)
                     continue
                 ended = _work_off(ray, config, job, missing, copy)
                 if ended != DONE and ended != FAILED:
@@ -63,6 +66,31 @@ def run(
     if report.is_file():
         print(f"report: {report}")
     return code
+
+
+@contextmanager
+def _servers(ray: Any) -> Iterator[list[Any]]:
+    """Tasks that keep servers: they end by themselves, or here when the jobs have ended."""
+    beside: list[Any] = []
+    try:
+        yield beside
+    finally:
+        for reference in beside:
+            ray.cancel(reference, force=False)
+        if beside:
+            ray.wait(beside, num_returns=len(beside), timeout=END_SECONDS)
+
+
+def _serve(ray: Any, config: Config, job: Job, copy: Path) -> list[Any]:
+    options = config.execution.ray.options | config.execution.ray.serve
+    task = ray.remote(max_retries=0)(run_command).options(**options)
+    words = _words(config, job.commands[0], copy)
+    logs = (config.run_dir / "launch" / "logs").absolute()
+    print(f"{job.name}: {job.copies} servers on Ray", flush=True)
+    return [
+        task.remote(words, str(Path.cwd()), f"{logs}/{job.name}-{number}.log")
+        for number in range(1, job.copies + 1)
+    ]
 
 
 def _array_of(job: Job) -> tuple[str, ...]:
@@ -175,7 +203,7 @@ def _all_at_once(
 
 def _words(config: Config, typed: str, copy: Path) -> list[str]:
     """What the node's Python is given."""
-    command, *rest = typed.split()
+    command, *rest = shlex.split(typed)
     words = ["-m", "pipeline", command, str(copy), *rest]
     if command == "train" and config.execution.ray.processes > 1:
         count = str(config.execution.ray.processes)

@@ -52,15 +52,16 @@ def job_name(config: Config, job: str) -> str:
 
 
 def script(config: Config, job: Job, path: Path, wanted: Sequence[Unit]) -> str:
-    """The whole text; `wanted`: the units of an array that are missing. `path`: the config."""
+    """The whole text; `wanted`: what of an array is missing. `path`: the config."""
     logs = (config.run_dir / "launch" / "logs").resolve()
-    log = f"{logs}/{job.name}-%a.log" if job.units else f"{logs}/{job.name}.log"
+    many = bool(job.units or job.copies)
+    log = f"{logs}/{job.name}-%a.log" if many else f"{logs}/{job.name}.log"
     lines = [*_head(config, job, wanted, log), ""]
     lines += ["trap : TERM USR1  # the command gets them itself, and this shell must outlive it"]
     lines += config.execution.slurm.setup
     for name in keys_of(config):
         lines.append(f': "${{{name}:?must be set by a line of execution.slurm.setup}}"')
-    part = "-$SLURM_ARRAY_TASK_ID" if job.units else ""
+    part = "-$SLURM_ARRAY_TASK_ID" if many else ""
     lines.append(f"export DISTILL_LOG={shlex.quote(f'{logs}/{job.name}')}{part}.log")
     # srun does not take it over from sbatch since Slurm 22.05.
     lines.append(
@@ -90,6 +91,8 @@ def _head(config: Config, job: Job, wanted: Sequence[Unit], log: str) -> list[st
     if job.units:
         numbers = _ranges([job.units.index(unit) + 1 for unit in wanted])
         found["array"] = numbers + (f"%{slurm.at_once}" if slurm.at_once else "")
+    elif job.copies:
+        found["array"] = _ranges(range(1, len(wanted) + 1))
     found |= slurm.options | getattr(slurm, job.resources)
     lines = ["#!/bin/bash"]
     for name, value in found.items():
@@ -164,7 +167,7 @@ def _together(config: Config, python: str, words: str, nodes: int) -> list[str]:
 def keys_of(config: Config) -> list[str]:
     """The variables with keys. By name: their values are in no script and in no `--export`."""
     models = [*config.all_teachers.values(), *config.evaluate.models.values()]
-    names = {model.serving.api_key_env for model in models if model.backend == "openai"}
+    names = {model.serving.api_key_env for model in models if model.over_http}
     return sorted(name for name in names if name is not None)
 
 

@@ -75,7 +75,7 @@ def run(
             continue
         file = folder / f"{number:02d}-{job.name}.sbatch"
         file.write_text(script(config, job, copy, wanted), encoding="utf-8")
-        if job.resources == "generate" and not (dry_run or checked):
+        if "generate" in (job.resources, job.beside) and not (dry_run or checked):
             check_training(path, [*overrides, "execution.on=slurm"])  # before anything is paid
             checked = True
         after = [one for name in job.after for one in waits[name]]
@@ -129,6 +129,8 @@ def _still_good(job: Job, queued: list[Queued], fresh: set[str]) -> list[Queued]
 
 
 def _not_queued(job: Job, missing: list[Unit], queued: list[Queued]) -> list[Unit]:
+    if job.copies:
+        return missing * (job.copies - len(queued))
     if not job.units:
         return [] if queued else missing
     at_work = {q.index for q in queued}

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -156,8 +157,8 @@ def new_status(unit: Unit, identity: str) -> UnitStatus:
         identity=identity,
         host=socket.gethostname(),
         pid=os.getpid(),
-        boot=_boot(),
-        pid_start=_start_of(os.getpid()) or "",
+        boot=boot_id(),
+        pid_start=start_of(os.getpid()) or "",
         start=secrets.token_hex(8),
         began=now,
         time=now,
@@ -165,14 +166,23 @@ def new_status(unit: Unit, identity: str) -> UnitStatus:
     )
 
 
-def here(status: UnitStatus) -> bool:
+class Process(Protocol):
+    """Which process a file is about."""
+
+    host: str
+    pid: int
+    boot: str
+    pid_start: str
+
+
+def here(status: Process) -> bool:
     """Is its process one of this machine, so that it can be looked up?"""
-    return (status.host, status.boot) == (socket.gethostname(), _boot())
+    return (status.host, status.boot) == (socket.gethostname(), boot_id())
 
 
-def process_lives(status: UnitStatus) -> bool:
+def process_lives(status: Process) -> bool:
     """For a status from this machine. A process id that was given out again is another process."""
-    return _start_of(status.pid) == status.pid_start
+    return start_of(status.pid) == status.pid_start
 
 
 def lost(status: UnitStatus) -> bool:
@@ -206,14 +216,15 @@ def alive(run: Path, status: UnitStatus, seconds: float | None = None) -> bool:
 
 
 @functools.cache
-def _boot() -> str:
+def boot_id() -> str:
+    """Of this start of the machine; "" where it is not known."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
 
-def _start_of(pid: int) -> str | None:
+def start_of(pid: int) -> str | None:
     """When a process began, in clock ticks since the boot; None where there is none (Linux)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from pipeline.config import Config, ModelConfig, api_key
 from pipeline.config_models import Changes, StudentModel
 from pipeline.errors import UserError
@@ -62,14 +64,23 @@ def model_identity(config: ModelConfig) -> str:
     return f"{identity}+{digest(changes, 16)}" if changes else identity
 
 
-def open_model(config: ModelConfig, place: str = "teacher", *, online: bool = False) -> Model:
+def open_model(
+    config: ModelConfig,
+    place: str = "teacher",
+    *,
+    online: bool = False,
+    run: Path | None = None,
+) -> Model:
     """Open the backend that a config names. `place` is its key, for messages.
 
-    `online`: answers are wanted now, whatever `serving.batch` says.
+    `online`: answers are wanted now, whatever `serving.batch` says. `run`: the folder of the run,
+    where servers of its own are found.
 
     Imports are inside: the process that talks to an endpoint never loads torch.
     """
     identity = model_identity(config)
+    if config.serving.serve is not None:
+        return _open_served(config, place, identity, run)
     if config.backend == "openai":
         return _open_endpoint(config, place, online)
     if config.backend == "fake":
@@ -109,6 +120,25 @@ def http_serving(config: ModelConfig, place: str) -> HTTPServing:
         requests_per_minute=config.serving.requests_per_minute,
         tokens_per_minute=config.serving.tokens_per_minute,
         max_retries=config.serving.max_retries,
+    )
+
+
+def _open_served(config: ModelConfig, place: str, identity: str, run: Path | None) -> Model:
+    """The same model as without servers, by name and by the seeds of its rows."""
+    from pipeline.models.found_endpoints import Served
+    from pipeline.models.openai_api import OpenAIModel
+    from pipeline.models.served import run_key
+    from pipeline.models.vllm_engine import row_seed
+
+    serve = config.serving.serve
+    assert serve is not None and run is not None
+    served = Served(run=run, model=identity, wait_seconds=60 * serve.wait_minutes)
+    serving = msgspec.structs.replace(http_serving(config, place), base_url=(), served=served)
+    if serving.api_key is None:
+        serving = msgspec.structs.replace(serving, api_key=run_key(run))
+    seeds = row_seed if config.backend == "vllm" else None
+    return OpenAIModel(
+        config.model, revision=config.revision, serving=serving, identity=identity, seed_of=seeds
     )
 
 

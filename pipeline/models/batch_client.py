@@ -21,9 +21,10 @@ from pipeline.errors import RunFatal
 from pipeline.models.batch_lines import ENDPOINT
 from pipeline.models.batch_records import enough_disk, settle
 from pipeline.models.chat_wire import BadAnswer
+from pipeline.models.endpoint_urls import checked_key, checked_url
 from pipeline.models.http_errors import Failure, Fate, judge_status, printable, public_url
 from pipeline.models.limits import backoff
-from pipeline.models.openai_api import Serving, checked_key, checked_url
+from pipeline.models.openai_api import Serving
 
 TAG = "blackbox_distill_part"  # the metadata key that finds a batch again
 NEVER_REACHED_SECONDS = 60.0  # a wrong address is told soon
@@ -72,7 +73,7 @@ class BatchClient:
 
         url = checked_url(serving.base_url[0])
         self.name = public_url(url)
-        self.key = checked_key(serving)
+        self.key = checked_key(serving.api_key, serving.api_key_env)
         self._key_variable = serving.api_key_env
         self._wait = wait
         self._proven = False

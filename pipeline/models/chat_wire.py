@@ -8,6 +8,7 @@ optional and the odd forms that are in use are listed where they are read.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -89,8 +90,10 @@ _encoder = msgspec.json.Encoder()
 class ChatEncoder:
     """Encodes request bodies; the part that rows share is encoded once, not once a row."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, seed_of: Callable[[Request], int | None] | None = None) -> None:
+        """`seed_of`: the seed of a request whose sampling names none."""
         self.model = model
+        self._seed_of = seed_of
         self._sampling: Sampling | None = None
         self._head = b""
 
@@ -106,6 +109,8 @@ class ChatEncoder:
         if sampling.seed is not None:
             # one seed for all samples of a prompt would return the same answer n times
             body += b',"seed":%d' % (sampling.seed + request.sample_index)
+        elif self._seed_of is not None and (seed := self._seed_of(request)) is not None:
+            body += b',"seed":%d' % seed
         try:
             if request.schema is not None:
                 body += b',"response_format":' + _encoder.encode(json_schema(request.schema))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Sequence
@@ -35,6 +36,14 @@ class Endpoint:
         self._refusals = 0
         self._pauses = 0
         self._closed_until = -math.inf
+        self.left = False
+        self.calls: set[asyncio.Timeout] = set()  # in flight, where they can be called off
+
+    def leave(self) -> None:
+        """Ask it nothing more; what is in flight there ends now."""
+        self.left = True
+        for call in self.calls:
+            call.reschedule(0.0)
 
     def ready_at(self, now: float) -> float:
         """`now`, a later time, or inf when only an answer can make room."""
@@ -104,7 +113,7 @@ def choose(
 def lost(endpoints: Sequence[Endpoint], now: float) -> str | None:
     """Why the run should end: no endpoint has answered for too long. None if it should not."""
     since = [endpoint.failing_since for endpoint in endpoints]
-    if any(at is None for at in since):
+    if not since or any(at is None for at in since):
         return None
     silent = now - max(at for at in since if at is not None)
     proven = any(endpoint.proven for endpoint in endpoints)

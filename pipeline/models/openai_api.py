@@ -12,16 +12,17 @@ import os
 import ssl
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
 from pipeline.errors import UserError
 from pipeline.models.chat_wire import BadAnswer, BadRequest, ChatEncoder, decode, to_generation
+from pipeline.models.endpoint_urls import checked_key, checked_url, health_url
 from pipeline.models.endpoints import Endpoint
+from pipeline.models.found_endpoints import FoundEndpoints, Served
 from pipeline.models.http_errors import (
     Failure,
     Fate,
@@ -35,16 +36,18 @@ from pipeline.models.workers import Flow
 from pipeline.records import Generation, Grade, Request
 
 MOST_BYTES = 256 * 2**20  # of one answer; a stranger's server must not fill the memory
+HEALTH_SECONDS = 5.0
 IDLE_SECONDS = 4.0  # below the 5 s after which uvicorn (vLLM) closes an idle connection
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """Where the model is and how hard it may be driven; never part of an identity."""
 
-    base_url: tuple[str, ...]
+    base_url: tuple[str, ...] = ()
+    served: Served | None = None  # instead of base_url: servers that come and go
     api_key: str | None = None  # the value; it must never be shown
     api_key_env: str | None = None  # its variable's name, for messages
-    concurrency: int = 64  # requests in flight, over all endpoints
+    concurrency: int = 64  # requests in flight, over all base URLs, or at each server
     timeout: float = 120.0  # seconds for one answer
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -67,14 +70,23 @@ class OpenAIModel:
 
     grade = Grade.TOP_LOGPROBS
 
-    def __init__(self, model: str, *, revision: str | None, serving: Serving) -> None:
-        self.identity = f"{model}@{revision}" if revision else model
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None,
+        serving: Serving,
+        identity: str | None = None,
+        seed_of: Callable[[Request], int | None] | None = None,
+    ) -> None:
+        """`seed_of`: of a request whose sampling names none; without it the endpoint decides."""
+        self.identity = identity or (f"{model}@{revision}" if revision else model)
         self.counters: Counter[str] = Counter()
         self._serving = serving
-        self._key = checked_key(serving)
-        self._encoder = ChatEncoder(model)
+        self._key = checked_key(serving.api_key, serving.api_key_env)
+        self._encoder = ChatEncoder(model, seed_of)
         urls = [checked_url(url) for url in serving.base_url]
-        if not urls:
+        if not urls and serving.served is None:
             raise UserError(
                 "serving.base_url is empty; give the URL of an endpoint, as in "
                 "http://127.0.0.1:8000/v1"
@@ -94,15 +106,19 @@ class OpenAIModel:
         """
         loop = self._open()
         serving, now = self._serving, loop.time()
+        found = None
+        if serving.served is not None:
+            found = FoundEndpoints(serving.served, serving.concurrency, self._healthy)
         flow = Flow(
             requests,
             self._ask,
-            self._endpoints,
+            found.endpoints if found else self._endpoints,
             concurrency=serving.concurrency,
             max_retries=serving.max_retries,
             max_error_share=serving.max_error_share,
             ceilings=Ceilings(serving.requests_per_minute, serving.tokens_per_minute, now),
             counters=self.counters,
+            watch=found.watch if found else None,
         )
         yield from flow.run(loop)
 
@@ -139,8 +155,10 @@ class OpenAIModel:
             timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, 30.0)),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
-            # looking for a proxy on every request is dear, so only where one is set
-            trust_env=any(os.environ.get(name) for name in _PROXY_VARIABLES),
+            # Looking for a proxy on every request is dear, so only where one is set; none stands
+            # between the machines of a cluster.
+            trust_env=self._serving.served is None
+            and any(os.environ.get(name) for name in _PROXY_VARIABLES),
         )
 
     async def _ask(
@@ -150,7 +168,10 @@ class OpenAIModel:
         started = time.monotonic()
         try:
             body = self._encoder.encode(request)
-            status, headers, answer = await self._post(endpoint.url, body)
+            if self._serving.served is None:
+                status, headers, answer = await self._post(endpoint.url, body)
+            else:
+                status, headers, answer = await self._post_unless_left(endpoint, body)
             if status != 200:
                 failure = judge_status(status, headers, answer, endpoint.proven)
             else:
@@ -170,6 +191,8 @@ class OpenAIModel:
         except TimeoutError:
             limit = self._serving.timeout
             failure = Failure(Fate.TIMEOUT, "timeout", f"no answer within {limit:g} s")
+            if endpoint.left:
+                failure = Failure(Fate.UNREACHABLE, "server gone", f"{endpoint.name} is gone")
         except aiohttp.ClientConnectorError as error:
             failure = Failure(Fate.UNREACHABLE, "unreachable", str(error))
         except (aiohttp.ClientError, OSError) as error:
@@ -180,6 +203,25 @@ class OpenAIModel:
         if failure.fate is Fate.RUN:
             failure.message = self._explain(failure, endpoint)
         return failure
+
+    async def _post_unless_left(self, endpoint: Endpoint, body: bytes) -> tuple[int, Any, bytes]:
+        """As `_post`; a `TimeoutError` as soon as the endpoint is left."""
+        async with asyncio.timeout(None) as call:
+            endpoint.calls.add(call)
+            try:
+                return await self._post(endpoint.url, body)
+            finally:
+                endpoint.calls.discard(call)
+
+    async def _healthy(self, url: str) -> bool:
+        """Does a server say that it is well? One without such a page answers 404."""
+        assert self._session is not None
+        limit = aiohttp.ClientTimeout(total=HEALTH_SECONDS)
+        try:
+            async with self._session.get(health_url(url), timeout=limit) as response:
+                return bool(response.status < 500)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
 
     async def _post(self, url: str, body: bytes) -> tuple[int, Any, bytes]:
         assert self._session is not None
@@ -201,6 +243,11 @@ class OpenAIModel:
         """What the person should do about a failure that ends the run."""
         message = f"{endpoint.name}: {failure.message}"
         variable = self._serving.api_key_env
+        if failure.kind in ("401", "403") and self._serving.served is not None:
+            return (
+                f"{message}. It was started with another key than this run has now; end the "
+                "servers of the run and start them again"
+            )
         if failure.kind in ("401", "403"):
             if variable is None:
                 return f"{message}. Name the variable of the key in serving.api_key_env"
@@ -224,30 +271,3 @@ _PROXY_VARIABLES = (
     "https_proxy",
     "all_proxy",
 )
-
-
-def checked_url(url: str) -> str:
-    base = url.strip().rstrip("/").removesuffix("/chat/completions")
-    try:
-        parts = urlsplit(base)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable:
-        raise UserError(
-            f"serving.base_url: {public_url(url)!r} is no http or https URL; "
-            "write it like http://127.0.0.1:8000/v1"
-        )
-    return base
-
-
-def checked_key(serving: Serving) -> str | None:
-    """The key without the line end that `export` from a file leaves; never part of a message."""
-    key = (serving.api_key or "").strip()
-    if key and not (key.isascii() and key.isprintable()):
-        raise UserError(
-            f"the key in {serving.api_key_env or 'serving.api_key'} holds characters that cannot "
-            "be sent in a header; set the variable again, without quotes or line breaks"
-        )
-    return key or None

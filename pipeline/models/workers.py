@@ -55,7 +55,9 @@ class Flow:
         max_error_share: float,
         ceilings: Ceilings,
         counters: Counter[str],
+        watch: Callable[[Flow], Awaitable[None]] | None = None,
     ) -> None:
+        """`watch` runs beside the workers, and may change `endpoints` and then `widen`."""
         self._ready: list[Generation] = []
         self._failed: BaseException | None = None  # ends the call after `ready` was taken
         self._feed: Iterator[Request | None] = iter(requests)
@@ -74,6 +76,8 @@ class Flow:
         self._in_flight = 0
         self._taken = 0  # answers that the caller took and has not dealt with yet
         self._workers: list[asyncio.Task[None]] = []
+        self._watch = watch
+        self._watcher: list[asyncio.Task[None]] = []
         self._alive = 0
         self._closing = False
 
@@ -98,8 +102,23 @@ class Flow:
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._parking = Parking(loop)
-        self._workers = [loop.create_task(self._work()) for _ in range(self._concurrency)]
-        self._alive = len(self._workers)
+        self.widen(self._concurrency)
+        if self._watch is not None:
+            self._watcher = [loop.create_task(self._watched(self._watch))]
+
+    def widen(self, concurrency: int) -> None:
+        """So many requests in flight from now on, at most; fewer than before is fine."""
+        self._concurrency = concurrency
+        for _ in range(concurrency - len(self._workers)):
+            self._workers.append(self._loop.create_task(self._work()))
+            self._alive += 1
+        self._parking.wake()
+
+    async def _watched(self, watch: Callable[[Flow], Awaitable[None]]) -> None:
+        try:
+            await watch(self)
+        except Exception as error:
+            self._end(error)
 
     def _wait(self) -> list[Generation]:
         """Run the loop until there are answers or nothing is left; return and forget them."""
@@ -126,9 +145,10 @@ class Flow:
         """Cancel what still runs; nothing is left behind on the loop."""
         self._parking.close()
         self._closing = True
-        for task in self._workers:
+        tasks = [*self._workers, *self._watcher]
+        for task in tasks:
             task.cancel()
-        while not all(task.done() for task in self._workers):
+        while not all(task.done() for task in tasks):
             self._loop.call_later(0.001, self._loop.stop)
             self._loop.run_forever()
 

@@ -224,7 +224,7 @@ def ask_teacher(job: Job, spending: Spending, watch: Watcher | None = None) -> t
         watching = _Watching(job, ledger, progress)
         try:
             ask(
-                lambda: open_model(job.teacher, job.name),
+                lambda: open_model(job.teacher, job.name, run=job.config.run_dir),
                 watching.requests(),
                 ledger,
                 progress,

@@ -126,7 +126,7 @@ def _check_teacher(config: Config, task: Task, name: str) -> None:
             f"backend {teacher.backend} gives {has} "
             "(docs/teachers.md lists what each backend returns)"
         )
-    if getattr(recipe, "OPEN_TURN", False) and teacher.backend == "openai":
+    if getattr(recipe, "OPEN_TURN", False) and teacher.over_http:
         raise UserError(
             f"{place}: recipe {task.recipe} lets the teacher write the user's turn, for which the "
             "prompt's template must be in our hands; a chat endpoint adds it on its own side. Use "

@@ -75,7 +75,7 @@ def ask_all(
             watch(progress)
         try:
             ask(
-                lambda: open_model(chosen, place),
+                lambda: open_model(chosen, place, run=config.run_dir),
                 iter(() if gather else requests),
                 ledger,
                 progress,
