@@ -34,8 +34,8 @@ ANSWER = "a" * 1600  # 400 tokens
 PARTS = ("partitions", "index", "files", "steps")
 
 
-def write_partition(folder: Path, part: int, of: int, rows: int) -> tuple[float, Path]:
-    """A shard's segment with its index file: (seconds, path)."""
+def write_partition(folder: Path, part: int, of: int, rows: int) -> tuple[float, list[Path]]:
+    """A shard's segments with their index files: (seconds, paths)."""
     from pipeline.ledger import Ledger
     from pipeline.records import (
         Finish,
@@ -58,8 +58,7 @@ def write_partition(folder: Path, part: int, of: int, rows: int) -> tuple[float,
                 key, f"seed-{i}", "response", prompt, messages, sampling, 0, harness.MODEL
             )
             ledger.append(request, Generation(key, ANSWER, Finish.STOP, Usage(200, 400)))
-    (path,) = ledger.folder.glob(f"{part:04d}of*.jsonl")
-    return time.monotonic() - begin, path
+    return time.monotonic() - begin, sorted(ledger.folder.glob(f"{part:04d}of*.jsonl"))
 
 
 def opened(folder: Path, part: int = 0, of: int = 0) -> tuple[float, int, float]:
@@ -86,14 +85,25 @@ def open_here(folder: str, part: str, of: str) -> None:
 def partitions(options: argparse.Namespace, folder: Path) -> None:
     rows, of = options.rows, options.shards
     print(f"\npartitions of {rows:,} ids, as of {of:,} shards ({rows * of:,} ids in all)\n")
-    harness.table(["partition", "seconds to write", "bytes a row", "index, bytes an id"])
+    harness.table(
+        ["partition", "seconds to write", "segments", "bytes a row", "index, bytes an id"]
+    )
     for part in range(1, options.partitions + 1):
-        seconds, path = write_partition(folder, part, of, rows)
-        size, index = path.stat().st_size, path.with_suffix(".idx")
-        on_disk = index.stat().st_size / rows if index.exists() else 0.0
-        harness.line([part, f"{seconds:.1f}", f"{size / rows:.0f}", f"{on_disk:.2f}"])
-        os.truncate(path, 0)
-        os.truncate(path, size)
+        seconds, paths = write_partition(folder, part, of, rows)
+        sizes = [path.stat().st_size for path in paths]
+        indexed = sum(path.with_suffix(".idx").stat().st_size for path in paths)
+        harness.line(
+            [
+                part,
+                f"{seconds:.1f}",
+                len(paths),
+                f"{sum(sizes) / rows:.0f}",
+                f"{indexed / rows:.2f}",
+            ]
+        )
+        for path, size in zip(paths, sizes, strict=True):
+            os.truncate(path, 0)
+            os.truncate(path, size)
     seconds, ids, grown = opened(folder, 2, of)
     print(f"\nshard 2 of {of:,} opens its own: {ids:,} ids in {seconds:.3f} s, {grown:.1f} MB more")
     seconds, ids, grown = opened(folder, 2, of + 1)
@@ -137,8 +147,10 @@ def whole_index(options: argparse.Namespace, folder: Path) -> None:
 
 
 def make_project(folder: Path, seeds: int, shards: int, name: str = "run") -> None:
-    lines = [json.dumps({"id": f"q{i}", "question": QUESTION.format(i)}) for i in range(seeds)]
-    (folder / "seeds.jsonl").write_text("\n".join(lines) + "\n")
+    # Line by line: what this process has ever taken would count as its children's peak.
+    with (folder / "seeds.jsonl").open("w") as file:
+        for i in range(seeds):
+            file.write(json.dumps({"id": f"q{i}", "question": QUESTION.format(i)}) + "\n")
     (folder / "ask.yaml").write_text("user: '{{ question }}'\n")
     (folder / "teacher.py").write_text(f"def answer(request):\n    return {ANSWER!r}\n")
     config: dict[str, Any] = {
@@ -177,7 +189,7 @@ def lay_out(folder: Path, shards: int) -> None:
 
     place = ledger_folder(folder / "runs", harness.MODEL)
     other = folder / "runs" / "other"  # one row of a ledger, which stands for all
-    _, segment = write_partition(other, 1, shards, 1)
+    _, (segment,) = write_partition(other, 1, shards, 1)
     row = segment.read_bytes()
     write_index(other / "one.jsonl", 0, 1, len(row))
     index = (other / "one.idx").read_bytes()

@@ -197,6 +197,9 @@ def _export_options(export: argparse.ArgumentParser) -> None:
         help="hub (with --repo), or folder PATH (a path or a URL that fsspec writes to)",
     )  # fmt: skip
     export.add_argument("--repo", metavar="OWNER/NAME", help="the repository on the hub")
+    export.add_argument(
+        "--replace", action="store_true", help="put it in the place of an export that lies there"
+    )
     export.add_argument("--public", action="store_true", help="a new repository is not private")
     export.add_argument("--yes", action="store_true", help="really do it")
     for what, why in (
@@ -327,7 +330,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from pipeline.commands.export import export, target_of
 
-    target = target_of(arguments.to, arguments.repo, arguments.public)
+    target = target_of(arguments.to, arguments.repo, arguments.public, arguments.replace)
     overruled = arguments.with_contamination or arguments.with_secrets
     if arguments.what == "student":
         if overruled:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from pipeline.config import Config, api_key, load_config, save_config, task_arm
 from pipeline.config_evaluate import CONTROL, ONLY, SEED
 from pipeline.config_train import MAIN, Variant
 from pipeline.errors import DONE, FAILED, NAMED, UserError
+from pipeline.file_locks import Lock, lock
 from pipeline.launch.beating import beating
 from pipeline.launch.units import Unit
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
@@ -286,15 +286,11 @@ def alone(run: Path) -> Iterator[None]:
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("w") as file:
         patience = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > patience:
-                    raise UserError(
-                        f"{run}: another distill process is working on this run; wait for it, or "
-                        "stop it and type the command again"
-                    ) from None
-                time.sleep(0.1)
+        while lock(file) is Lock.TAKEN:
+            if time.monotonic() > patience:
+                raise UserError(
+                    f"{run}: another distill process is working on this run; wait for it, or "
+                    "stop it and type the command again"
+                )
+            time.sleep(0.1)
         yield

@@ -89,7 +89,13 @@ def test_a_folder_gets_a_dataset_that_loads(curated: Project, tmp_path: Path) ->
     assert ended.returncode == 0, ended.stderr
     assert sum(len(rows) for rows in load_dataset(str(place)).values()) == 12
     again = curated.call("export", "small", "--to", "folder", str(place), "--yes")
-    assert again.returncode == 2 and "not empty" in again.stderr
+    assert again.returncode == 2 and "--replace" in again.stderr
+    again = curated.call("export", "small", "--to", "folder", str(place), "--yes", "--replace")
+    assert again.returncode == 0, again.stderr
+    assert sum(len(rows) for rows in load_dataset(str(place)).values()) == 12
+    (place / "SHA256SUMS").unlink()
+    others = curated.call("export", "small", "--to", "folder", str(place), "--replace")
+    assert others.returncode == 2 and "not empty" in others.stderr
 
 
 def test_rows_of_the_evaluation_are_not_exported_unless_one_says_so(

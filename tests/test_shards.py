@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import signal
 import threading
 import time
@@ -359,3 +361,28 @@ def test_no_part_waits_for_a_step_that_is_done(project: Project) -> None:
     with (project.run / "steps.jsonl").open("a") as file:
         file.write(json.dumps(done) + "\n")
     assert "parts of evaluate" not in project.call("status", "small").stdout
+
+
+def test_a_filesystem_without_locks_keeps_no_command_from_its_work(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("pipeline.file_locks.fcntl.flock", no_locks)
+    with (project.folder / "teacher.py").open("a") as file:
+        file.write("\nin_process = True\n")  # its rows are written down as they begin
+    for words in (("--shard", "1/2"), ("--shard", "2/2"), ("--gather",)):
+        done = project.call("generate", "config.yaml", *words)
+        assert done.returncode == 0, done.stderr
+    assert len(project.asked()) == 36 == len(set(project.asked()))
+
+
+def test_only_these_modules_lock_or_map_files() -> None:
+    """Locks by file_locks alone; memory maps of a process's own temporary files."""
+    allowed = {"file_locks.py", "probes.py", "syscalls.py"}
+    mapped = {"near_duplicates.py", "similar_embeddings.py"}
+    for path in Path(units.__file__).parents[1].rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path.name in allowed or not re.search(r"\bfcntl\b|\blockf\b", text), path
+        assert path.name in allowed | mapped or not re.search(r"\bmmap\.|memmap\(", text), path

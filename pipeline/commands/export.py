@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.commands import printable, run_config, run_folder
+from pipeline.commands.hand_over import copy_folder, refuse_taken
 from pipeline.config import Config
 from pipeline.errors import DONE, RunFatal, UserError
 from pipeline.stage1_generate.curate.against import contaminated_rows
@@ -36,6 +37,7 @@ class Target(msgspec.Struct, frozen=True):
     kind: str  # hub | folder
     place: str
     public: bool = False
+    replace: bool = False  # an earlier export that lies there
 
 
 def export(
@@ -49,7 +51,7 @@ def export(
             f"{folder} is not there yet; `distill curate {run / 'config.yaml'}` makes it"
         )
     if target.kind == "folder":
-        refuse_taken(target.place)
+        refuse_taken(target.place, replace=target.replace)
     elif yes:
         token()  # before rows are read for minutes
     _print_contents(folder, target)
@@ -62,7 +64,7 @@ def export(
         print(f"\nnothing has left this machine: this was a dry run; add --yes to {verb(target)}")
         return DONE
     if target.kind == "folder":
-        copy_folder(folder, target.place)
+        copy_folder(folder, target.place, replace=target.replace)
         print(f"copied to {target.place}")
     else:
         print(f"pushed: {push_folder(folder, target)}")
@@ -182,35 +184,17 @@ def push_folder(folder: Path, target: Target, kind: str = "dataset", inner: str 
     return str(done)
 
 
-def refuse_taken(place: str) -> None:
-    from fsspec.core import url_to_fs
-
-    try:
-        system, path = url_to_fs(place)
-        taken = system.exists(path) and bool(system.ls(path, detail=False))
-    except (ImportError, ValueError) as error:
-        raise UserError(f"--to folder {place}: {error}") from None
-    if taken:
-        raise UserError(f"--to folder {place}: is there already and not empty; name another")
-
-
-def copy_folder(folder: Path, place: str) -> None:
-    from fsspec.core import url_to_fs
-
-    system, path = url_to_fs(place)
-    system.makedirs(path, exist_ok=True)
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        system.put_file(str(file), f"{path.rstrip('/')}/{file.relative_to(folder).as_posix()}")
-
-
-def target_of(words: Sequence[str], repo: str | None, public: bool) -> Target:
+def target_of(
+    words: Sequence[str], repo: str | None, public: bool, replace: bool = False
+) -> Target:
     """What `--to` and `--repo` say; a `UserError` where they do not go together."""
     kind, *rest = words
-    if kind == "hub" and not rest and repo:
+    if kind == "hub" and not rest and repo and not replace:
         return Target(kind, repo, public)
     if kind == "folder" and len(rest) == 1 and repo is None:
-        return Target(kind, rest[0])
+        return Target(kind, rest[0], replace=replace)
     raise UserError(
-        f"--to {' '.join(words)}{f' --repo {repo}' if repo else ''}: write --to hub --repo "
-        "OWNER/NAME, or --to folder PATH"
+        f"--to {' '.join(words)}{f' --repo {repo}' if repo else ''}"
+        f"{' --replace' if replace else ''}: write --to hub --repo OWNER/NAME (each export is a "
+        "new commit there), or --to folder PATH, with --replace where an export lies there"
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.commands import run_config, run_folder
-from pipeline.commands.export import Target, copy_folder, refuse_taken
+from pipeline.commands.export import Target
+from pipeline.commands.hand_over import copy_folder, refuse_taken
 from pipeline.config import Config, load_config
 from pipeline.errors import DONE, UserError
 from pipeline.stage3_evaluate.harness_tasks import write_tasks
@@ -21,7 +22,7 @@ def export_items(name: str, target: Target, *, yes: bool) -> int:
     config = _config(name)
     if not config.evaluate.abilities:
         raise UserError(f"{name}: evaluate.abilities is empty, so there are no items to export")
-    refuse_taken(target.place)
+    refuse_taken(target.place, replace=target.replace)
     with TemporaryDirectory() as made:
         tasks = write_tasks(config, Path(made))
         print(f"tasks of lm-evaluation-harness, to folder {target.place}:")
@@ -30,7 +31,7 @@ def export_items(name: str, target: Target, *, yes: bool) -> int:
         if not yes:
             print("\nnothing was written: this was a dry run; add --yes to write them")
             return DONE
-        copy_folder(Path(made), target.place)
+        copy_folder(Path(made), target.place, replace=target.replace)
     print(f"written. `lm-eval run --include_path {target.place} --tasks {next(iter(tasks))} ...`")
     return DONE
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from pipeline.commands import run_config, run_folder
-from pipeline.commands.export import Target, copy_folder, push_folder, refuse_taken, token, verb
+from pipeline.commands.export import Target, push_folder, token, verb
+from pipeline.commands.hand_over import copy_folder, refuse_taken
 from pipeline.config import Config
 from pipeline.errors import DONE
 from pipeline.stage2_train.export import (
@@ -48,13 +49,15 @@ def export_student(
     run = run_folder(name)
     config = run_config(run)
     student = student_of(config)
+    formats = list(dict.fromkeys(formats))
     if target.kind == "folder":
-        refuse_taken(target.place)
+        for kind in formats:
+            refuse_taken(_place(target, kind, formats), replace=target.replace)
     elif yes:
         token()  # before minutes of work
     tokenizer = AutoTokenizer.from_pretrained(str(student))
     texts = list(islice(dataset_texts(config, tokenizer), TEXTS))
-    made = [make(config, kind, texts) for kind in dict.fromkeys(formats)]
+    made = [make(config, kind, texts) for kind in formats]
     tested = {export.format: _test(config, export) if scores else None for export in made}
     lines = table(made, tested)
     for export in made:
@@ -139,13 +142,18 @@ def _print_files(folder: Path) -> None:
         print(f"  {folder.name}/{path.relative_to(folder)!s:<32} {path.stat().st_size:>14,} bytes")
 
 
+def _place(target: Target, kind: Format, formats: list[Format]) -> str:
+    """Several formats have a folder each."""
+    return f"{target.place.rstrip('/')}/{kind}" if len(formats) > 1 else target.place
+
+
 def _hand_over(config: Config, made: list[Export], target: Target) -> None:
     for export in made:
         folder = export_folder(config, export.format)
         inner = export.format if len(made) > 1 else ""
         if target.kind == "folder":
-            place = f"{target.place.rstrip('/')}/{inner}".rstrip("/")
-            copy_folder(folder, place)
+            place = _place(target, export.format, [one.format for one in made])
+            copy_folder(folder, place, replace=target.replace)
             print(f"copied to {place}")
         else:
             print(f"pushed: {push_folder(folder, target, kind='model', inner=inner)}")

@@ -15,8 +15,8 @@ they say which batches were paid for.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -25,6 +25,7 @@ from typing import IO
 
 import msgspec
 
+from pipeline import file_locks
 from pipeline.errors import Stopped, UserError
 
 
@@ -92,14 +93,19 @@ class Records:
         with enough_disk(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        taken = file_locks.lock(lock)
+        if taken is file_locks.Lock.NONE_HERE:
+            print(
+                f"{self.folder}: this filesystem has no locks; see to it that one run at a time "
+                "works with batches of this model",
+                file=sys.stderr,
+            )
+        if taken is file_locks.Lock.TAKEN:
             lock.close()
             raise UserError(
                 f"{self.folder}: another distill process works with batches of this model; wait "
                 "for it, or stop it (its batches go on) and type the command again"
-            ) from None
+            )
         self._lock = lock
 
     def release(self) -> None:

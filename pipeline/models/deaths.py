@@ -16,7 +16,6 @@ rows are not its own, and where a shared filesystem has no locks their living wo
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import socket
@@ -27,6 +26,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline import stopping
+from pipeline.file_locks import Lock, lock
 from pipeline.records import write_jsonl
 
 MOST_DEATHS = 3
@@ -45,7 +45,7 @@ class Begun:
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         # The kernel frees the lock when the process dies, however: a file that can be locked
         # belongs to nobody alive.
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(self._file)
         stopping.before_the_end(self._forget)  # told to stop is no death of the rows
 
     def begin(self, request_id: str) -> None:
@@ -97,12 +97,12 @@ def _is_dead(path: Path) -> bool:
         if elsewhere and time.time() - path.stat().st_mtime < SILENT_SECONDS:
             return False
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = lock(file)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return False
-    return True
+    if found is Lock.NONE_HERE and not elsewhere:
+        return not Path(f"/proc/{path.stem.rpartition('-')[2]}").exists()
+    return found is not Lock.TAKEN
 
 
 def left_behind(root: Path) -> bool:
