@@ -8,7 +8,8 @@ student's own answers rejected); as a curriculum (the shorter half first). All s
 The teacher is asked once, with log-probabilities; what is finished in --work is not done again.
 Printed for each kind: the share of right answers, mean over seeds, and its difference to plain
 SFT, with bootstrap intervals over items (scipy, BCa; an item's value is its mean over the seeds,
-so the spread over seeds is within it). The spread over seeds is printed beside it.
+so the spread over seeds is within it). The spread over seeds is printed beside it, and at the end
+every difference with its sign-flip test over items, corrected for their number by Holm.
 """
 
 from __future__ import annotations
@@ -67,10 +68,13 @@ def main() -> None:
     options = parser.parse_args()
     for name in ("configs", "prompts", "data"):
         shutil.copytree(ROOT / name, options.work / name, dirs_exist_ok=True)
+    after: dict[str, dict[str, np.ndarray]] = {}
     for seed in options.seeds:  # so that a part of the table is there early
         for kind in options.kinds:
             run(options.work, kind, seed, options.more)
-        report(options.work, options.kinds, options.seeds[: options.seeds.index(seed) + 1])
+        after = report(options.work, options.kinds, options.seeds[: options.seeds.index(seed) + 1])
+    if "sft" in after and len(after) > 1:
+        tests(after)
 
 
 def run(work: Path, kind: str, seed: int, more: list[str]) -> None:
@@ -111,7 +115,8 @@ def right(work: Path, kind: str, seeds: list[int], arm: str = "after") -> dict[s
     return found
 
 
-def report(work: Path, kinds: list[str], seeds: list[int]) -> None:
+def report(work: Path, kinds: list[str], seeds: list[int]) -> dict[str, dict[str, np.ndarray]]:
+    """Prints the table. Returns kind -> measure -> (items, seeds)."""
     before = right(work, kinds[0], seeds[:1], "before")
     after = {kind: right(work, kind, seeds) for kind in kinds}
     print(f"\nafter {len(seeds)} seeds; right answers in %, [95 % interval], by seed")
@@ -126,6 +131,32 @@ def report(work: Path, kinds: list[str], seeds: list[int]) -> None:
             by_seed = ", ".join(f"{100 * x:.0f}" for x in values.mean(axis=0))
             seconds = f"{np.mean([training_seconds(work, kind, seed) for seed in seeds]):.0f}"
             harness.line([measure, kind, interval(values.mean(axis=1)), less, by_seed, seconds])
+    return after
+
+
+def tests(after: dict[str, dict[str, np.ndarray]]) -> None:
+    """All differences to plain SFT as one family: of a dozen some look large by chance."""
+    from scipy.stats import permutation_test
+
+    from pipeline.stage3_evaluate.statistics import holm
+
+    names, found = [], []
+    for kind in (kind for kind in after if kind != "sft"):
+        for measure in MEASURES:
+            gaps = after[kind][measure] - after["sft"][measure]
+            item = gaps.mean(axis=1)
+            p = 1.0
+            if item.any():
+                flips = {"permutation_type": "samples", "n_resamples": 20_000, "rng": 0}
+                p = float(permutation_test((item,), np.mean, **flips).pvalue)
+            by_seed = ", ".join(f"{100 * x:+.1f}" for x in gaps.mean(axis=0))
+            names.append([kind, measure, f"{100 * item.mean():+.1f}", by_seed])
+            found.append(p)
+    print("\nless plain SFT, tested")
+    harness.table(["kind", "measure", "difference", "by seed", "p", "p (Holm)"])
+    rows = zip(names, found, holm(found), strict=True)
+    for name, p, adjusted in sorted(rows, key=lambda row: row[1]):
+        harness.line([*name, f"{p:.3f}", f"{adjusted:.3f}"])
 
 
 def interval(values: np.ndarray) -> str:
