@@ -18,8 +18,6 @@ import contextlib
 import json
 import os
 import platform
-import secrets
-import socket
 import statistics
 import subprocess
 import sys
@@ -35,7 +33,6 @@ from kills import make_project
 LATENCY, CONCURRENCY = 0.5, 8
 HERE = str(harness.HERE.parent)
 DONE = Path("runs/run/1_generations.jsonl")
-START_SECONDS = 60.0
 
 
 class Place:
@@ -126,33 +123,15 @@ def slurm_of(shards: int) -> Iterator[None]:
 @contextlib.contextmanager
 def ray_of(shards: int) -> Iterator[str]:
     """Its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with tempfile.TemporaryDirectory(prefix="ray") as name:
-        words = ["-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
-        words += [f"--num-cpus={shards}", f"--temp-dir={name}", "--include-dashboard=false"]
-        words += ["--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-        process = subprocess.Popen(
-            [sys.executable, *words], env=os.environ | {"PYTHONPATH": HERE}, stdout=subprocess.PIPE
-        )
-        try:
-            end = time.monotonic() + START_SECONDS
-            while not answers(port):
-                if process.poll() is not None or time.monotonic() > end:
-                    sys.exit("Ray did not start: pip install -c constraints.txt -e '.[ray]'")
-                time.sleep(0.5)
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()
+    from tests.ray_local import LocalRay
 
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
+    local = LocalRay(cpus=shards)
+    os.environ |= local.environment | {"PYTHONPATH": HERE}
+    try:
+        local.add_node()
+        yield local.address
+    finally:
+        local.stop()
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from pipeline.config import load_config
 from pipeline.config_train import Stage
 from pipeline.errors import UserError
 from pipeline.stage2_train import one_stage, student
@@ -219,6 +220,17 @@ def test_a_student_that_was_whole_when_the_kill_came_is_not_trained_again(
     # With other settings it is trained anew.
     curated.edit(seed=5)
     assert "training: step" in train(curated, "--redo", "train")
+
+
+def test_a_process_among_many_gpus_keeps_the_batch_of_its_config(
+    project: Project, tmp_path: Path
+) -> None:
+    from pipeline.stage2_train.settings import on_one_gpu, sft_arguments
+
+    arguments = sft_arguments(load_config(project.config), tmp_path)
+    arguments._n_gpu = 8  # as transformers counts them
+    assert arguments.train_batch_size == 32
+    assert on_one_gpu(arguments).train_batch_size == 4
 
 
 def test_early_stopping_as_the_docs_have_it_passes_the_check(curated: Project) -> None:

@@ -89,9 +89,21 @@ def arguments(place: str, kind: type, settings: dict[str, Any], output: Path) ->
     if "output_dir" in settings:
         raise UserError(f"{place}.output_dir: the student goes to 4_student; leave it out")
     try:
-        return kind(**settings, output_dir=str(output))
+        found = kind(**settings, output_dir=str(output))
     except (TypeError, ValueError) as error:
         raise UserError(explained(place, error, kind)) from None
+    return on_one_gpu(found)
+
+
+def on_one_gpu(found: Any) -> Any:
+    """A single process's batch on one GPU.
+
+    transformers would multiply it by the GPUs it sees (`DataParallel`): another training on another
+    machine.
+    """
+    if found.n_gpu > 1:
+        found._n_gpu = 1
+    return found
 
 
 def lora_config(config: Config) -> Any:

@@ -42,7 +42,7 @@ from pipeline.stage2_train.one_stage import (
 )
 from pipeline.stage2_train.pairs import pairs_folder, wait_for_pairs
 from pipeline.stage2_train.preference import DPO, check_preference
-from pipeline.stage2_train.ranks import rank, wait_for_all
+from pipeline.stage2_train.ranks import processes, rank, wait_for_all
 from pipeline.stage2_train.settings import lora_config, sft_arguments
 from pipeline.stage2_train.soft_targets import check_soft_targets
 from pipeline.stage2_train.stages import stage_files
@@ -147,6 +147,7 @@ def train(config: Config, variant: Variant = MAIN) -> StepResult:
     identity = _identity(config, variant)
     if rank() == 0:
         if _made(final, identity) is None:
+            _warn_of_idle_gpus()
             _warn_of_long_rows(config, variant)
             prepare_folder(partial, identity)
     elif config.train.preference:
@@ -182,6 +183,13 @@ def train(config: Config, variant: Variant = MAIN) -> StepResult:
     os.replace(student, final)
     shutil.rmtree(partial)
     return result
+
+
+def _warn_of_idle_gpus() -> None:
+    import torch
+
+    if processes() == 1 and (count := torch.cuda.device_count()) > 1:
+        print(f"training: on one of {count} GPUs; docs/eight_gpus.md says how all of them do it")
 
 
 class Made(msgspec.Struct, frozen=True):
