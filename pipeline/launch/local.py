@@ -5,7 +5,6 @@ A step's process ends before the next begins, so its GPU memory is free. Signals
 
 from __future__ import annotations
 
-import ctypes
 import shlex
 import signal
 import subprocess
@@ -18,13 +17,13 @@ from pipeline import stopping
 from pipeline.config import Config, load_config
 from pipeline.errors import DONE, FAILED, UserError
 from pipeline.flow import COMMANDS, all_steps, alone, checked_config, redo_from, steps_of
+from pipeline.launch.children import with_parent
 from pipeline.launch.local_servers import all_failed, check_reachable, servers_for
 from pipeline.launch.plan import jobs_of
 from pipeline.models.deaths import left_behind
 from pipeline.steps import State, Step, state
 
 RUNS = Path("runs")
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def run(
@@ -173,12 +172,6 @@ def _arguments(command: str, path: Path, overrides: Sequence[str], *extra: str) 
     return [command, str(path), *(part for o in overrides for part in ("--set", o)), *extra]
 
 
-def _die_with_parent() -> None:
-    """kill -9 of `distill run` ends its step too: it would hold the run, unseen by anyone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _start(
     command: str,
     path: Path,
@@ -192,7 +185,7 @@ def _start(
     """
     child = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *_arguments(command, path, overrides, *extra)],
-        preexec_fn=_die_with_parent,
+        preexec_fn=with_parent(signal.SIGKILL),  # it would hold the run, unseen by anyone
     )
 
     asked_to_stop: list[int] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,11 +12,11 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import DONE, UserError
+from pipeline.launch.children import wait_or_kill, with_parent
 from pipeline.launch.plan import asks_missing, served_for
 from pipeline.launch.serve import here_alone
 from pipeline.steps import Step
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 END_SECONDS = 15.0
 
 
@@ -74,7 +73,7 @@ def _start(
         env=os.environ | ({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
         # A Ctrl-C is for the command first, which finishes what is in flight.
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=with_parent(signal.SIGTERM),
     )
 
 
@@ -83,11 +82,7 @@ def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
         with suppress(ProcessLookupError):
             process.terminate()
     for process in started:
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait_or_kill(process, END_SECONDS)
 
 
 def all_failed(started: Sequence[subprocess.Popen[bytes]]) -> bool:
@@ -106,8 +101,3 @@ def check_reachable(config: Config, where: str) -> None:
                 "reach the machines' ports (a key is needed, but nothing is encrypted), or "
                 "`host: 127.0.0.1` if there is one machine"
             )
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -8,6 +8,7 @@ started again elsewhere. With more shards than workers, slow ones do not hold th
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 
 from pipeline import stopping
 from pipeline.config import Config
-from pipeline.errors import DONE, FAILED, RUN_AGAIN, Stopped, UserError
+from pipeline.errors import DONE, FAILED, RUN_AGAIN, RunFatal, Stopped, UserError
 from pipeline.launch.plan import Job, frozen_config, jobs_of, missing_units
 from pipeline.launch.ray_task import run_command
 from pipeline.launch.units import Unit, UnitState, read_status, status_folder
@@ -109,6 +110,8 @@ def _one(jobs: list[Job]) -> list[Job]:
 @contextmanager
 def _cluster(config: Config) -> Iterator[Any]:
     """Ray, connected to the address of the config, or started on this machine and stopped."""
+    # Else all commands run at niceness 15, behind whatever else the machine does.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError:
@@ -129,6 +132,8 @@ def _cluster(config: Config) -> Iterator[Any]:
         raise UserError(
             f"execution.ray: Ray did not take {wanted.address or wanted.local!r}{token}: {error}"
         ) from None
+    except Exception as error:  # Ray's own kind where the machine is too busy to start it in time
+        raise RunFatal(f"Ray did not start: {error}; run the same command again") from None
     try:
         yield ray
     finally:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+from pipeline.launch.children import wait_or_kill, with_parent
+
 END_SECONDS = 20.0
 
 
@@ -26,20 +26,11 @@ def run_command(words: Sequence[str], folder: str, log: str) -> int:
             stdout=out,
             stderr=subprocess.STDOUT,
             env=os.environ | {"DISTILL_LOG": log},
-            preexec_fn=_die_with_parent,
+            preexec_fn=with_parent(signal.SIGTERM),
         )
         try:
             return process.wait()
         except BaseException:
             process.terminate()
-            try:
-                process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            wait_or_kill(process, END_SECONDS)
             raise
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import importlib.util
 import ipaddress
@@ -23,9 +22,9 @@ import msgspec
 
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
+from pipeline.launch.children import with_parent
 from pipeline.models.http_errors import printable
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 END_SECONDS = 8.0  # that a server gets to end by itself
 CHECK_SECONDS = 5.0  # between two health checks of a server that is ready, and for one
 EAGER_SECONDS = 0.5  # between two checks of one that starts
@@ -114,7 +113,8 @@ class Server:
                     stderr=subprocess.STDOUT,
                     env=_environment(key),
                     start_new_session=True,  # a terminal's Ctrl-C is for us to hand on
-                    preexec_fn=_die_with_parent,
+                    # TERM, not KILL: vLLM then ends its engine, too.
+                    preexec_fn=with_parent(signal.SIGTERM),
                 )
             except OSError as error:
                 self._reserved.close()
@@ -253,9 +253,3 @@ def _environment(key: str) -> dict[str, str]:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # into its log
     quiet_environment()
     return os.environ | {"VLLM_API_KEY": key}
-
-
-def _die_with_parent() -> None:
-    """TERM, not KILL: vLLM then ends its engine, too."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
