@@ -30,27 +30,27 @@ class Job:
     bytes_per_token: float = 4.0  # of text
     kept: float = 0.6  # of the rows
     tokens_per_second: float = 2_600  # that one GPU writes
-    gpus: int = 8
-    at_once: int = 8  # shards
+    gpus: int = 8  # each with an engine of its own, which is one shard at a time
 
 
 @dataclass(frozen=True)
 class Measured:
     """2 shared cores of an AMD EPYC, local disk, 2026-11-21; docs/results.md says by what."""
 
-    line_bytes: float = 640  # of a ledger's row beside its texts
-    index_bytes: float = 24.0  # an id, on the disk and in memory
-    index_load: float = 0.1e-6  # seconds an id, from index files
-    used_bytes: float = 190  # a row of 1_generations.jsonl
-    seed_line_bytes: float = 130  # a row of 0_seeds.jsonl beside its text
-    seed_pass: float = 27e-6  # seconds a seed, which each shard spends on all of them
-    kept_line_bytes: float = 560  # a row of 2_kept.jsonl beside its texts
-    compressed: float = 0.4  # of a text, in the dataset's Parquet
-    gather: float = 34e-6  # seconds a row
-    gather_bytes: float = 28  # of memory a row, the index with it
+    line_bytes: float = 490  # of a ledger's row beside its texts
+    index_bytes: float = 24.0  # an id, on the disk and in a shard's memory
+    index_peak: float = 28.0  # bytes an id, while a whole ledger is opened
+    index_load: float = 1.1e-6  # seconds an id of a whole ledger, from index files
+    used_bytes: float = 152  # a row of 1_generations.jsonl
+    seed_line_bytes: float = 120  # a row of 0_seeds.jsonl beside its text
+    seed_pass: float = 16e-6  # seconds a seed, which each shard spends on all of them
+    kept_line_bytes: float = 310  # a row of 2_kept.jsonl beside its texts
+    dropped_line_bytes: float = 220  # a row of 2_dropped.jsonl beside its answer
+    parquet: float = 0.33  # of the same rows in 2_kept.jsonl; quickstart's texts
+    gather: float = 41e-6  # seconds a row
     curate: float = 180e-6  # seconds a row, with six filters
-    curate_bytes: float = 72  # of memory a row: the index, places of seeds, exact_duplicates
-    status_file_bytes: float = 700
+    curate_bytes: float = 83  # of memory a row: index, places of seeds, exact_duplicates
+    status_file_bytes: float = 490
     block: int = 4096  # of a filesystem: the least that a file takes
 
 
@@ -71,11 +71,13 @@ class Plan:
     gpu_hours: float
     asking_hours: float
     shard_hours: float
+    rows_found: float  # a second: as fast as a shard can find its own among all seeds
+    rows_written: float  # a second, by one GPU
     seed_pass_hours: float  # of each shard, all in all
     shard_index_bytes: float  # in memory
     whole_index_bytes: float
+    whole_index_hours: float
     gather_hours: float
-    gather_memory: float
     curate_hours: float
     curate_memory: float
 
@@ -102,27 +104,30 @@ def plan(job: Job, measured: Measured = Measured()) -> Plan:
         index_bytes=job.rows * measured.index_bytes,
         run_bytes=seeds * (measured.seed_line_bytes + prompt)
         + job.rows * measured.used_bytes
-        + job.rows * kept_row,
-        dataset_bytes=job.rows * job.kept * (prompt + answer) * measured.compressed,
+        + job.rows
+        * (job.kept * kept_row + (1 - job.kept) * (measured.dropped_line_bytes + answer)),
+        dataset_bytes=job.rows * job.kept * kept_row * measured.parquet,
         input_tokens=job.rows * job.input_tokens,
         output_tokens=job.rows * job.output_tokens,
         gpu_hours=gpu_seconds / HOUR,
         asking_hours=gpu_seconds / job.gpus / HOUR,
-        shard_hours=gpu_seconds / shards / (job.gpus / job.at_once) / HOUR,
+        shard_hours=gpu_seconds / shards / HOUR,
+        rows_found=job.samples / (shards * measured.seed_pass),
+        rows_written=job.tokens_per_second / job.output_tokens,
         seed_pass_hours=seeds * measured.seed_pass / HOUR,
         shard_index_bytes=job.rows / shards * measured.index_bytes,
-        whole_index_bytes=job.rows * measured.index_bytes,
+        whole_index_bytes=job.rows * measured.index_peak,
+        whole_index_hours=job.rows * measured.index_load / HOUR,
         gather_hours=job.rows * measured.gather / HOUR,
-        gather_memory=job.rows * measured.gather_bytes,
         curate_hours=job.rows * measured.curate / HOUR,
         curate_memory=job.rows * measured.curate_bytes,
     )
 
 
 JOBS = (
-    Job(1_000_000, rows_per_shard=125_000),
-    Job(100_000_000, gpus=64, at_once=64),
-    Job(1_000_000_000, gpus=512, at_once=512),
+    Job(1_000_000, rows_per_shard=62_500),
+    Job(100_000_000, gpus=64),
+    Job(1_000_000_000, gpus=512),
 )
 
 
@@ -141,31 +146,33 @@ def lines(jobs: tuple[Job, ...] = JOBS) -> list[str]:
         ("tokens in", [_count(p.input_tokens) for p in plans]),
         ("tokens out", [_count(p.output_tokens) for p in plans]),
         ("GPU hours", [_count(p.gpu_hours) for p in plans]),
-        ("GPUs, for example", [f"{job.gpus}" for job in jobs]),
+        ("GPUs, as an example", [f"{job.gpus}" for job in jobs]),
         ("asking, wall-clock", [_hours(p.asking_hours) for p in plans]),
         ("one shard", [_hours(p.shard_hours) for p in plans]),
-        ("of it, finding its seeds among all", [_hours(p.seed_pass_hours) for p in plans]),
+        ("its pass over all seeds", [_hours(p.seed_pass_hours) for p in plans]),
+        ("rows/s it can find so", [_count(p.rows_found) for p in plans]),
+        ("rows/s that one GPU writes", [_count(p.rows_written) for p in plans]),
         ("index in a shard's memory", [_bytes(p.shard_index_bytes) for p in plans]),
         ("index of all, in memory", [_bytes(p.whole_index_bytes) for p in plans]),
-        ("gather, one process", [_hours(p.gather_hours) for p in plans]),
-        ("its memory", [_bytes(p.gather_memory) for p in plans]),
+        ("to open it", [_hours(p.whole_index_hours) for p in plans]),
+        ("gather, one process with that index", [_hours(p.gather_hours) for p in plans]),
         ("curate, one process", [_hours(p.curate_hours) for p in plans]),
         ("its memory", [_bytes(p.curate_memory) for p in plans]),
     ]
-    head = ["", *(f"{_count(job.rows)} rows" for job in jobs)]
+    head = ["", *(f"{job.rows:,} rows" for job in jobs)]
     table = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return table + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows]
 
 
 def _bytes(n: float) -> str:
-    return _count(n) + "B"
+    return _count(n) + ("B" if n >= 1e3 else " B")
 
 
 def _count(n: float) -> str:
     for size, name in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if n >= size:
-            return f"{n / size:,.3g}{name}"
-    return f"{n:,.3g} "
+            return f"{n / size:.3g}{name}"
+    return f"{n:.3g}"
 
 
 def _hours(hours: float) -> str:

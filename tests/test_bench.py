@@ -47,6 +47,10 @@ BENCH = Path(__file__).parent.parent / "bench"
             "slurm: median ratio ",
             marks=pytest.mark.skipif(missing() is not None, reason="no Slurm here"),
         ),
+        (
+            "plan_scale.py --only index files --shards 60 --seeds 20 --index 4 --rows 1500",
+            "one shard among all: ",
+        ),
         ("coverage.py --runs 40 --kinds share difference perplexity", "| perplexity |"),
         ("rivals.py --only ours --rows 300 --rounds 1 --habit-rows 200", "| ours |"),
     ],
