@@ -43,7 +43,7 @@ class Serve(Strict):
     start_minutes: float = Field(30.0, gt=0)  # that loading the model may take
     wait_minutes: float = Field(30.0, gt=0)  # that a command waits for a server
     idle_minutes: float = Field(30.0, gt=0)  # with --until: while no command is at work
-    restarts: int = Field(3, ge=0)  # of a server that was ready and died
+    restarts: int = Field(8, ge=0)  # of a server that was ready and died; more than max_retries
 
     @model_validator(mode="after")
     def _words_are_free(self) -> Serve:

@@ -50,7 +50,7 @@ def test_one_of_two_is_killed_and_every_row_is_there_once(project: Project, type
         }
     )
     keepers = [typed.serve("--until", "generate"), typed.serve()]
-    wait_until(lambda: len(ready(project)) == 2, "two vLLM servers are ready", 480)
+    wait_until(lambda: len(ready(project)) == 2, "two vLLM servers are ready", 900)
     asking = typed.start("generate", "config.yaml")
     wait_until(lambda: len(stored(project)) > 20, "rows arrive", 120)
     killed = server_pid(ready(project)[0])

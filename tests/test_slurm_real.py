@@ -16,6 +16,8 @@ from pipeline.launch.units import Unit, UnitState
 from pipeline.ledger import Damage, line_key, scan
 from tests.project import Project, make_project, write_seeds
 from tests.slurm_local import LocalSlurm, missing, wait_until
+from tests.test_serve import ready, seen, server_pid, use_servers
+from tests.test_serve import stored as answers
 
 pytestmark = [
     pytest.mark.slow,
@@ -220,3 +222,20 @@ def test_training_by_two_processes_is_warned_and_goes_on_from_its_checkpoint(
     wait_until(lambda: not slurm.jobs(), 300, "it has trained to its end")
     assert "training goes on from checkpoint-" in log.read_text()
     assert (project.run / "4_student" / "config.json").is_file(), logs(project)
+
+
+def test_shards_find_their_servers_and_nothing_is_left_in_the_queue(
+    project: Project, slurm: LocalSlurm
+) -> None:
+    prepare(project, 40)
+    use_servers(project, 40, servers=2, host="127.0.0.1")
+    (project.folder / "slow").write_text("0.5")
+    submitted = project.distill("run", "config.yaml", "--until", "generate")
+    assert submitted.returncode == 0 and "3 jobs submitted" in submitted.stdout, submitted.stderr
+    again = project.distill("run", "config.yaml", "--until", "generate")
+    assert "nothing to submit" in again.stdout
+    wait_until(lambda: len(ready(project)) == 2 and len(seen(project)) == 2, 120, "both are asked")
+    os.kill(server_pid(ready(project)[0]), signal.SIGKILL)
+    wait_for_the_end(slurm, project, "1_generations.jsonl", 300)
+    assert len(answers(project)) == 120 and set(answers(project).values()) == {1}, logs(project)
+    assert "generate has all its answers" in logs(project)

@@ -8,6 +8,7 @@ then ends the server.
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from pipeline import stopping
 from pipeline.config import Config, Teacher, api_key, load_config
-from pipeline.errors import DONE, RunFatal, UserError
+from pipeline.errors import DONE, DriftError, RunFatal, UserError
 from pipeline.launch import units
 from pipeline.launch.plan import asks_missing
 from pipeline.launch.server import HERE, Server
@@ -82,18 +83,22 @@ class _Need:
         self._until = until
         self._steps = all_steps(config)
         self._busy_at = time.monotonic()
-        self._looked = -NEED_SECONDS
+        self._looked = -math.inf
         # Thousands of files of shards are not read by many servers every few seconds.
         self._pause = max(NEED_SECONDS, config.execution.shards / 100)
 
     def over(self) -> str | None:
         """Why no server is needed; None while one is."""
-        now = time.monotonic()
+        now, first = time.monotonic(), self._looked == -math.inf
         if now - self._looked < self._pause:
             return None
         self._looked = now
-        if not asks_missing(self._config, self._steps, self._until):
-            return f"{self._until} has all its answers: no server is needed"
+        try:
+            if not asks_missing(self._config, self._steps, self._until):
+                return f"{self._until} has all its answers: no server is needed"
+        except DriftError:  # somebody has redone a step with other settings since we began
+            if first:
+                raise
         if any(
             s.unit.command == self._until and s.state is UnitState.RUNNING and not units.lost(s)
             for s in units.statuses(self._config.run_dir)
@@ -107,7 +112,7 @@ class _Need:
         if now - self._busy_at > 60 * idle:
             return (
                 f"no `distill {self._until}` was at work for {idle:g} minutes: the server has "
-                "ended; the command that started it starts it again"
+                "ended; the same command starts one again"
             )
         return None
 
