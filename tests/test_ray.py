@@ -17,6 +17,13 @@ from tests.project import Project, write_seeds
 from tests.ray_local import LocalRay
 from tests.slurm_local import wait_until
 
+# Says which GPUs its process may see, as a real engine would ask.
+SEES = """
+import os
+with open("seen.log", "a") as file:
+    file.write(f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
+"""
+
 
 def on_ray(project: Project, shards: int) -> None:
     project.edit(
@@ -30,7 +37,7 @@ def on_ray(project: Project, shards: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_whole_pipeline_on_ray_gives_the_same_rows_as_on_one_process(
+def test_a_whole_pipeline_on_ray_gives_the_same_rows_and_each_part_its_gpu(
     project: Project,
 ) -> None:
     assert project.distill("run", "config.yaml", "--until", "curate").returncode == 0
@@ -41,8 +48,24 @@ def test_a_whole_pipeline_on_ray_gives_the_same_rows_as_on_one_process(
     (project.folder / "runs" / "ledger").rename(project.folder / "ledger-alone")
     project.asked_log.unlink()
     on_ray(project, 4)
+    # As docs/eight_gpus.md has it; Ray believes what it is told of the machine.
+    project.edit(
+        execution__ray={
+            "local": {"num_cpus": 2, "num_gpus": 8},
+            "options": {"num_cpus": 0.5},
+            "generate": {"num_gpus": 1},
+            "train": {"num_gpus": 8},
+            "processes": 2,
+            "evaluate": {"num_gpus": 1},
+        }
+    )
+    script = project.folder / "teacher.py"
+    script.write_text(script.read_text() + SEES)
     done = project.distill("run", "config.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
+    seen = dict(line.split() for line in Path("seen.log").read_text().splitlines())
+    assert len(seen) >= 5 and set(seen.values()) <= set("01234567"), seen
+    assert len(set(seen.values())) > 1  # of those at work at once each has its own
     assert "generate: 4 parts on Ray" in done.stdout and "7_report.html" in done.stdout
     for name, bytes_ in alone.items():
         assert (project.run / name).read_bytes() == bytes_

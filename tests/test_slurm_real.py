@@ -30,6 +30,9 @@ HANDED_ON = [
 ]  # fmt: skip
 
 
+KEY = "sk-that-stays-where-it-is"
+
+
 @pytest.fixture(scope="module")
 def started() -> Iterator[LocalSlurm]:
     local = LocalSlurm()
@@ -149,9 +152,12 @@ def tasks(slurm: LocalSlurm) -> dict[int, tuple[str, str]]:
 def disturb(slurm: LocalSlurm, project: Project) -> dict[int, str]:
     """One shard killed, one requeued, one preempted, one on a node that dies: what their logs say.
 
-    Two shards run on each node of two CPUs.
+    Two shards run on each node of two CPUs. The controller dies first, and comes back.
     """
     wait_until(lambda: all(begun(project, n) for n in (1, 2, 3, 4)), 120, "all shards are at work")
+    slurm.kill("slurmctld")
+    slurm.start_controller()
+    wait_until(lambda: len(tasks(slurm)) == 4, 60, "the controller knows what runs")
     places = tasks(slurm)
     taken = sorted(n for n, (_, node) in places.items() if node == "n1")
     lost = sorted(n for n, (_, node) in places.items() if node == "n2")
@@ -161,7 +167,18 @@ def disturb(slurm: LocalSlurm, project: Project) -> dict[int, str]:
     assert last is not None
     os.kill(last.pid, signal.SIGKILL)
     assert subprocess.run(["scontrol", "requeue", places[taken[0]][0]]).returncode == 0
-    high = ["sbatch", "-p", "high", "-w", "n1", "--exclusive", "-o", "/dev/null", "--wrap"]
+    high = [
+        "sbatch",
+        "--export=PATH",
+        "-p",
+        "high",
+        "-w",
+        "n1",
+        "--exclusive",
+        "-o",
+        "/dev/null",
+        "--wrap",
+    ]
     assert subprocess.run([*high, "sleep 3"], capture_output=True).returncode == 0
     wait_until(lambda: taken[1] not in tasks(slurm), 30, "the more important job has its node")
     slurm.kill("n2")
@@ -180,6 +197,7 @@ def test_a_pipeline_whose_shards_are_killed_requeued_preempted_and_lost_ends_by_
 ) -> None:
     prepare(project, 60)
     monkeypatch.setenv("TEACHER_SECONDS", "1")
+    monkeypatch.setenv("SOME_KEY", KEY)
     submitted = project.distill("run", "config.yaml")
     assert submitted.returncode == 0, submitted.stderr
     assert "5 jobs submitted" in submitted.stdout
@@ -190,6 +208,9 @@ def test_a_pipeline_whose_shards_are_killed_requeued_preempted_and_lost_ends_by_
         assert re.search(said, log.read_text()), (number, logs(project))
     wait_for_the_end(slurm, project, "7_report.html", 600)
     assert set(stored(project).values()) == {1}
+    # Of what the submitting shell had, only named variables reached the disk.
+    for path in [*slurm.folder.rglob("*"), *project.run.rglob("*")]:
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
     monkeypatch.setenv("TEACHER_SECONDS", "0")
     other = calm(project)
     assert_same_rows(project, other)
