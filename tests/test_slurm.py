@@ -323,3 +323,30 @@ def test_without_slurm_the_message_says_what_to_type(
     monkeypatch.setenv("PATH", "/nowhere")
     refused = project.call("run", "config.yaml")
     assert refused.returncode == 2 and "--dry-run" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("execution", "said"),
+    [
+        ({"on": "slurm"}, "squeue is not on this machine"),
+        ({"on": "slurm", "slurm": {"environment": ["TEACHER_KEY"]}}, "controller's disk"),
+        ({"on": "ray", "ray": {"address": "127.0.0.1:1"}}, "nothing answers there"),
+    ],
+)
+def test_a_place_that_refuses_does_so_before_redo_takes_anything_away(
+    project: Project, monkeypatch: pytest.MonkeyPatch, execution: dict[str, object], said: str
+) -> None:
+    if execution["on"] == "ray":
+        pytest.importorskip("ray")
+    assert project.make("config.yaml").returncode == 0
+    serving = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "TEACHER_KEY"}
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    if "slurm" in execution:
+        project.edit(teacher={"backend": "openai", "model": "m", "serving": serving})
+    project.edit(execution=execution)
+    monkeypatch.setenv("PATH", "/nowhere")
+    before = {path.name for path in project.run.iterdir()}
+    refused = project.call("run", "config.yaml", "--redo", "curate")
+    assert refused.returncode == 2 and said in refused.stderr, refused.stderr
+    assert {path.name for path in project.run.iterdir()} == before
+    assert (project.run / "2_kept.jsonl").is_file()

@@ -51,6 +51,7 @@ def run(
             "one process asks everything"
         )
     steps = all_steps(config)
+    _check_place(config, where, dry_run=dry_run)
     checked = [*overrides, f"execution.on={where}"]
     if redo is not None:
         # Everything that can be wrong is looked for before anything is taken away.
@@ -60,8 +61,6 @@ def run(
                 return code
         with alone(config.run_dir):
             redo_from(config, steps, redo)
-    if where in ("slurm", "ray"):
-        check_reachable(config, where)
     if where == "slurm":
         from pipeline.launch import slurm
 
@@ -99,6 +98,22 @@ def run(
     if report.is_file():
         print(f"report: {report}")
     return FAILED if rows_failed else DONE
+
+
+def _check_place(config: Config, where: str, *, dry_run: bool) -> None:
+    """What `where` needs: a refusal comes before `--redo` has taken anything away."""
+    if where in ("slurm", "ray"):
+        check_reachable(config, where)
+    if where == "slurm":
+        from pipeline.launch import slurm
+
+        slurm.refuse_keys(config)
+        if not dry_run:
+            slurm.squeue()
+    elif where == "ray":
+        from pipeline.launch import ray_cluster
+
+        ray_cluster.check(config)
 
 
 def _with_servers(

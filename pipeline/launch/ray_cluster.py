@@ -107,9 +107,14 @@ def _one(jobs: list[Job]) -> list[Job]:
     return [Job(jobs[0].name.rpartition("-")[0], jobs[0].resources, jobs[0].after, (), units)]
 
 
-@contextmanager
-def _cluster(config: Config) -> Iterator[Any]:
-    """Ray, connected to the address of the config, or started on this machine and stopped."""
+def check(config: Config) -> None:
+    """Raises `UserError` where Ray is not installed, or nothing answers at its address."""
+    _ray()
+    if (address := config.execution.ray.address) is not None:
+        _check_reachable(address)
+
+
+def _ray() -> Any:
     # Else all commands run at niceness 15, behind whatever else the machine does.
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
@@ -119,11 +124,17 @@ def _cluster(config: Config) -> Iterator[Any]:
             "--on ray needs Ray: pip install -c constraints.txt -e '.[ray]' in the environment of "
             "every node"
         ) from None
+    return ray
+
+
+@contextmanager
+def _cluster(config: Config) -> Iterator[Any]:
+    """Ray, connected to the address of the config, or started on this machine and stopped."""
+    ray = _ray()
     wanted = config.execution.ray
     said = {"log_to_driver": False, "logging_level": "warning"}
     try:
         if wanted.address is not None:
-            _check_reachable(wanted.address)
             ray.init(address=wanted.address, **said)
         else:
             ray.init(**({"address": "local", "include_dashboard": False} | said | wanted.local))
@@ -147,7 +158,10 @@ def _check_reachable(address: str) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         except OSError as error:
-            raise ConnectionError(f"nothing answers there ({error})") from None
+            raise UserError(
+                f"execution.ray.address: {address}: nothing answers there ({error}); start the "
+                "cluster (`ray start --head`), or leave the address out for a Ray on this machine"
+            ) from None
 
 
 def _work_off(ray: Any, config: Config, job: Job, missing: list[Unit], copy: Path) -> int:

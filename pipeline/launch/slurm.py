@@ -49,7 +49,6 @@ def run(
     dry_run: bool = False,
 ) -> int:
     """Write every script, then submit what is missing; `dry_run` only prints it."""
-    _refuse_keys(config)
     folder = config.run_dir / "launch" / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     (config.run_dir / "launch" / "logs").mkdir(exist_ok=True)
@@ -96,7 +95,8 @@ def run(
     return DONE
 
 
-def _refuse_keys(config: Config) -> None:
+def refuse_keys(config: Config) -> None:
+    """Raises `UserError` for a key that would be written to the controller's disk."""
     for name in keys_of(config):
         if name in config.execution.slurm.environment:
             raise UserError(
