@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config import load_config
+from pipeline.launch.ray_cluster import end_seconds
+from pipeline.launch.ray_task import run_command
 from pipeline.launch.units import UnitState, process_lives, statuses
 from tests.project import Project, write_seeds
 from tests.ray_local import LocalRay
@@ -34,6 +37,53 @@ def on_ray(project: Project, shards: int) -> None:
             "ray": {"local": {"num_cpus": 2}, "options": {"num_cpus": 1}},
         }
     )
+
+
+# Stores what it has, and is slow at it.
+SLOW_END = """
+import signal, sys, time
+def end(*_):
+    time.sleep(1.0)
+    print("stored", flush=True)
+    sys.exit(75)
+signal.signal(signal.SIGTERM, end)
+print("at work", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "last"), [(10.0, "stored"), (0.2, "at work")])
+def test_a_cancelled_command_gets_its_time_to_store_what_it_has(
+    tmp_path: Path, seconds: float, last: str
+) -> None:
+    log = tmp_path / "log"
+
+    class Cancelled(BaseException):
+        """As Ray interrupts a worker."""
+
+    def cancel(_number: int, _frame: object) -> None:
+        if log.exists() and "at work" in log.read_text():
+            raise Cancelled
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+    before = signal.signal(signal.SIGALRM, cancel)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Cancelled):
+            run_command(["-c", SLOW_END], str(tmp_path), str(log), seconds)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert log.read_text().split("\n")[-2] == last
+
+
+def test_the_grace_of_the_config_is_kept_on_ray_and_a_training_has_minutes(
+    project: Project,
+) -> None:
+    assert end_seconds(load_config(project.config), "generate") == 20
+    project.edit(execution={"grace_seconds": 90})
+    assert end_seconds(load_config(project.config), "generate") >= 100
+    assert end_seconds(load_config(project.config), "train") >= 300
 
 
 @pytest.mark.slow

@@ -30,7 +30,9 @@ from pipeline.steps import Step
 
 POLL_SECONDS = 0.5
 CONNECT_SECONDS = 10.0
-END_SECONDS = 30.0  # that a cancelled command gets to store what it has
+END_SECONDS = 20.0  # that a command gets to store what it has, when it is told to stop
+TRAIN_END_SECONDS = 600.0  # the same of a training, which writes a checkpoint
+MORE_SECONDS = 10.0  # beside the grace for what is in flight; and for a worker to say its end
 
 
 def run(
@@ -79,7 +81,7 @@ def _servers(ray: Any) -> Iterator[list[Any]]:
         for reference in beside:
             ray.cancel(reference, force=False)
         if beside:
-            ray.wait(beside, num_returns=len(beside), timeout=END_SECONDS)
+            ray.wait(beside, num_returns=len(beside), timeout=END_SECONDS + MORE_SECONDS)
 
 
 def _serve(ray: Any, config: Config, job: Job, copy: Path) -> list[Any]:
@@ -89,7 +91,7 @@ def _serve(ray: Any, config: Config, job: Job, copy: Path) -> list[Any]:
     logs = (config.run_dir / "launch" / "logs").absolute()
     print(f"{job.name}: {job.copies} servers on Ray", flush=True)
     return [
-        task.remote(words, str(Path.cwd()), f"{logs}/{job.name}-{number}.log")
+        task.remote(words, str(Path.cwd()), f"{logs}/{job.name}-{number}.log", END_SECONDS)
         for number in range(1, job.copies + 1)
     ]
 
@@ -192,7 +194,8 @@ def _all_at_once(
     def start(unit: Unit) -> None:
         log = config.run_dir / "launch" / "logs" / f"{unit.file_name.removesuffix('.json')}.log"
         command = _words(config, words or unit.words, copy)
-        waiting[task.remote(command, str(Path.cwd()), str(log.absolute()))] = unit
+        place = (str(Path.cwd()), str(log.absolute()))
+        waiting[task.remote(command, *place, end_seconds(config, unit.command))] = unit
         tries[unit] += 1
 
     for unit in units:
@@ -203,7 +206,8 @@ def _all_at_once(
     while waiting:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)
         if stopping.requested():
-            _stop(ray, waiting)
+            longest = max(end_seconds(config, unit.command) for unit in waiting.values())
+            _stop(ray, waiting, longest + MORE_SECONDS)
         for reference in ready:
             unit = waiting.pop(reference)
             code, why = _code_of(ray, reference)
@@ -218,6 +222,13 @@ def _all_at_once(
             said = time.monotonic()
             print(_progress(config, job, units, len(waiting)), flush=True)
     return max(codes.values(), key=lambda code: (code not in (DONE, FAILED), code))
+
+
+def end_seconds(config: Config, command: str) -> float:
+    """From being told to stop to being killed."""
+    if command == "train":
+        return TRAIN_END_SECONDS
+    return max(END_SECONDS, config.execution.grace_seconds + MORE_SECONDS)
 
 
 def _words(config: Config, typed: str, copy: Path) -> list[str]:
@@ -254,11 +265,11 @@ def _ended_well(config: Config, unit: Unit) -> bool:
     return found is not None and found.state is UnitState.DONE
 
 
-def _stop(ray: Any, waiting: dict[Any, Unit]) -> None:
+def _stop(ray: Any, waiting: dict[Any, Unit], seconds: float) -> None:
     """Every command is told to stop and stores what it has; raises `Stopped`."""
     for reference in waiting:
         ray.cancel(reference, force=False)
-    ray.wait(list(waiting), num_returns=len(waiting), timeout=END_SECONDS)
+    ray.wait(list(waiting), num_returns=len(waiting), timeout=seconds)
     raise Stopped("stopped; what has arrived is stored. Run the same command again to go on")
 
 

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 
 from pipeline.launch.children import wait_or_kill, with_parent
 
-END_SECONDS = 20.0
 
-
-def run_command(words: Sequence[str], folder: str, log: str) -> int:
+def run_command(words: Sequence[str], folder: str, log: str, end_seconds: float) -> int:
     """`words` follow this node's Python; output goes to the end of `log`.
 
-    A cancelled task (Ray interrupts the worker) hands a TERM on, so that the command stores what
-    has arrived; so does the death of the worker.
+    `end_seconds`: from being told to stop to being killed. A cancelled task (Ray interrupts the
+    worker) hands a TERM on, so that the command stores what has arrived; so does the death of the
+    worker.
     """
     with open(log, "ab") as out:
         process = subprocess.Popen(
@@ -25,12 +24,14 @@ def run_command(words: Sequence[str], folder: str, log: str) -> int:
             cwd=folder,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"DISTILL_LOG": log},
+            env=os.environ
+            # torchrun would kill its processes after 30 s.
+            | {"DISTILL_LOG": log, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(end_seconds))},
             preexec_fn=with_parent(signal.SIGTERM),
         )
         try:
             return process.wait()
         except BaseException:
             process.terminate()
-            wait_or_kill(process, END_SECONDS)
+            wait_or_kill(process, end_seconds)
             raise
