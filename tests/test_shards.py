@@ -6,6 +6,8 @@ import errno
 import json
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -259,6 +261,30 @@ def test_a_process_on_another_machine_is_alive_while_its_beats_go_on(
     refused = project.call("generate", "config.yaml", "--shard", "1/2")
     assert refused.returncode == 75 and "node7" in refused.stderr
     assert len(project.asked()) == asked
+
+
+IN_A_CONTAINER = """
+import sys
+from pathlib import Path
+from pipeline.launch import units
+(there,) = units.statuses(Path(sys.argv[1]))
+print(units.here(there), units.lost(there))
+"""
+
+
+def test_a_process_that_a_container_does_not_see_is_not_taken_for_dead(tmp_path: Path) -> None:
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
+    try:
+        subprocess.run([*unshare, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no process space of its own can be made here")
+    status = units.new_status(Unit("generate", 1, 4), "x")
+    units.write_status(tmp_path, status)
+    assert units.here(status) and units.process_lives(status)
+    # It has this machine's name, and another process or none under that id.
+    look = [*unshare, sys.executable, "-c", IN_A_CONTAINER, str(tmp_path)]
+    done = subprocess.run(look, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"], done.stdout
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", "1/100000"])

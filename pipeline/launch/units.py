@@ -80,7 +80,7 @@ class UnitStatus(msgspec.Struct):
     identity: str  # of the step's settings and inputs: a unit is done for these only
     host: str
     pid: int
-    boot: str  # with `pid_start`: which process, where the reader is on the same machine
+    boot: str  # with `pid_start`: which process, where the reader sees the same ones
     pid_start: str
     start: str  # of this process: random, to tell two apart
     began: float
@@ -217,9 +217,13 @@ def alive(run: Path, status: UnitStatus, seconds: float | None = None) -> bool:
 
 @functools.cache
 def boot_id() -> str:
-    """Of this start of the machine; "" where it is not known."""
+    """Of this start of the machine and this space of process ids; "" where it is not known.
+
+    A container may have the machine's name and not see its processes: there only beats tell.
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
 
