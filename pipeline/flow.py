@@ -224,6 +224,7 @@ def _name_failed(record: StepRecord) -> None:
 
 def redo_from(config: Config, steps: list[Step], name: str) -> None:
     """Forget a step and all that follow. What they had written goes; the ledger stays."""
+    from pipeline.stage3_evaluate.arm_parts import ask_servers_again
     from pipeline.stage3_evaluate.no_longer_asked import no_longer_asked
 
     if key := left_out(config).get(name):
@@ -235,6 +236,8 @@ def redo_from(config: Config, steps: list[Step], name: str) -> None:
         for name in config.curate.controls:
             gone = [*gone, *_training_of(config, Variant(name))]
     forget(config.run_dir, gone)
+    if any(step.name == "evaluate" for step in gone):
+        ask_servers_again(config)
 
 
 def _training_of(config: Config, variant: Variant) -> list[Step]:

@@ -5,7 +5,7 @@
 It answers as `tests.fake_server` does, to whoever has the key, and appends the hash of each body
 that it has answered to FOLDER/PORT.answered and of each that it has seen to FOLDER/PORT.seen.
 FOLDER/slow holds the seconds of an answer; while there is FOLDER/loading, it is not ready;
-FOLDER/broken makes it end with 3 at its start.
+FOLDER/broken makes it end with 3 at its start; what FOLDER/refused holds makes a request a mistake.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ def handler(options: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
             if not self.may():
                 return
             self.note("seen", raw)
+            refused = folder / "refused"
+            if refused.exists() and refused.read_bytes() in raw:
+                self.say(400, {"error": {"message": "no such thing"}})
+                return
             slow = folder / "slow"
             time.sleep(float(slow.read_text()) if slow.exists() else 0)
             body = Ask(json.loads(raw), {}, 1).answer(content=sum_of(raw)).body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +19,8 @@ import msgspec
 import pytest
 
 from pipeline.config import load_config
-from pipeline.launch.local_servers import gpu_shares
-from pipeline.launch.server import as_words
+from pipeline.launch.local_servers import all_failed, gpu_shares
+from pipeline.launch.server import as_words, reserve
 from pipeline.ledger import Damage, Ledger, line_key, scan
 from pipeline.models import found_endpoints, model_identity, served
 from pipeline.models.found_endpoints import Served
@@ -254,6 +255,19 @@ def test_a_server_that_cannot_start_is_one_message_with_its_last_words(
     assert "servers: 3 failed" in project.call("status", "small").stdout
 
 
+def test_servers_that_are_told_to_stop_have_not_failed(project: Project, typed: Typed) -> None:
+    use_servers(project, servers=1)
+    (project.folder / "loading").touch()
+    keeper = typed.serve()
+    wait_until(lambda: servers(project.run), "a server is starting")
+    assert not all_failed([keeper])
+    keeper.terminate()
+    assert keeper.wait(15) == 75 and not all_failed([keeper])
+    (project.folder / "broken").touch()
+    broken = typed.serve()
+    assert broken.wait(30) == 1 and all_failed([broken])
+
+
 @pytest.mark.slow
 def test_distill_run_starts_servers_and_ends_them(project: Project) -> None:
     use_servers(project, servers=2)
@@ -261,6 +275,7 @@ def test_distill_run_starts_servers_and_ends_them(project: Project) -> None:
     run = project.distill("run", "config.yaml", "--until", "generate")
     assert run.returncode == 0, run.stderr
     assert len(seen(project)) == 2 and not servers(project.run)
+    assert "stopped" not in run.stderr
     pids = subprocess.run(["pgrep", "-f", str(project.run)], capture_output=True, text=True)
     assert not pids.stdout.split()
 
@@ -277,6 +292,25 @@ def test_a_server_ends_by_itself_when_its_command_has_all_answers(
     assert not servers(project.run)
     again = project.call("serve", "config.yaml", "--until", "generate")
     assert again.returncode == 0 and "no server is needed" in again.stdout
+
+
+def test_a_question_that_fails_for_good_needs_no_server_once_the_arm_is_done(
+    project: Project, typed: Typed
+) -> None:
+    use_servers(project, wait_minutes=0.02)
+    project.edit(evaluate__arms=["teacher"])
+    (project.folder / "refused").write_text("Basket BBBBBBBBBBB ")
+    keeper = typed.serve()
+    wait_until(lambda: ready(project), "it is ready")
+    arm = project.call("evaluate", "config.yaml", "--arm", "teacher")
+    assert arm.returncode == 0, arm.stderr
+    keeper.terminate()
+    assert keeper.wait(15) == 75
+    whole = project.call("evaluate", "config.yaml")
+    assert whole.returncode == 1 and "2 rows failed for good" in whole.stderr, whole.stderr
+    assert "no such thing" in whole.stderr and (project.run / "6_scores.json").is_file()
+    again = project.call("evaluate", "config.yaml", "--redo", "evaluate")
+    assert again.returncode == 75 and "no server of teacher-m" in again.stderr
 
 
 def test_nobody_is_served_without_the_key_and_it_is_in_no_command_or_log(
@@ -446,6 +480,15 @@ def test_a_mistake_is_one_message(project: Project, teacher: dict[str, Any], say
 def test_nothing_to_serve_is_said(project: Project) -> None:
     refused = project.call("serve", "config.yaml")
     assert refused.returncode == 2 and "nothing to serve" in refused.stderr
+
+
+@pytest.mark.parametrize("option", [socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+def test_a_server_may_listen_on_the_port_that_is_held_for_it(option: int) -> None:
+    with reserve("127.0.0.1") as held, socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, option, 1)
+        server.bind(held.getsockname())
+        server.listen()
+        socket.create_connection(held.getsockname(), timeout=5).close()
 
 
 def test_engine_options_become_words_of_the_server() -> None:

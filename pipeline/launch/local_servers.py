@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import DONE, UserError
+from pipeline.errors import DONE, RUN_AGAIN, UserError
 from pipeline.launch.children import wait_or_kill, with_parent
 from pipeline.launch.plan import asks_missing, served_for
-from pipeline.launch.serve import here_alone
+from pipeline.launch.serve import LAUNCHED, here_alone
 from pipeline.steps import Step
 
 END_SECONDS = 15.0
@@ -70,7 +71,7 @@ def _start(
     typed = [part for override in overrides for part in ("--set", override)]
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline", "serve", str(path), *typed, "--teacher", teacher],
-        env=os.environ | ({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
+        env=os.environ | {LAUNCHED: "1"} | ({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}),
         # A Ctrl-C is for the command first, which finishes what is in flight.
         start_new_session=True,
         preexec_fn=with_parent(signal.SIGTERM),
@@ -85,9 +86,10 @@ def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
         wait_or_kill(process, END_SECONDS)
 
 
-def all_failed(started: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """Have all of them ended, so that nobody will ever answer?"""
-    return bool(started) and all(one.poll() not in (None, DONE) for one in started)
+def all_failed(started: Sequence[subprocess.Popen[Any]]) -> bool:
+    """Have all of them failed, so that nobody will ever answer? One told to stop has not."""
+    well = (None, DONE, RUN_AGAIN)
+    return bool(started) and all(one.poll() not in well for one in started)
 
 
 def check_reachable(config: Config, where: str) -> None:

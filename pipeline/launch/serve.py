@@ -9,6 +9,7 @@ then ends the server.
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import signal
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from pipeline import stopping
 from pipeline.config import Config, Teacher, api_key, load_config
-from pipeline.errors import DONE, DriftError, RunFatal, UserError
+from pipeline.errors import DONE, RUN_AGAIN, DriftError, RunFatal, Stopped, UserError
 from pipeline.launch import units
 from pipeline.launch.plan import asks_missing
 from pipeline.launch.server import HERE, Server
@@ -37,6 +38,7 @@ from pipeline.models.served import (
 
 POLL_SECONDS = 0.2
 SICK_SECONDS = 60.0  # without a good health check: the server hangs
+LAUNCHED = "DISTILL_LAUNCHED"  # in the environment of one that `distill run` ends
 NEED_SECONDS = 10.0  # between two looks whether it is needed any more
 
 
@@ -54,7 +56,12 @@ def serve(
     servers_folder(config.run_dir).mkdir(parents=True, exist_ok=True)
     (config.run_dir / "launch" / "logs").mkdir(exist_ok=True)
     forget_the_dead(config.run_dir)
-    print(_Keeper(config, name, need.over if need else lambda: None).keep())
+    try:
+        print(_Keeper(config, name, need.over if need else lambda: None).keep())
+    except Stopped:
+        if LAUNCHED in os.environ:
+            return RUN_AGAIN  # whoever started it says what it means
+        raise
     return DONE
 
 

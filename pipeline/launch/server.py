@@ -100,7 +100,7 @@ class Server:
         self._model = model.model
         self._key = key
         self._log = log
-        self._reserved = _reserve(host)
+        self._reserved = reserve(host)
         port = self._reserved.getsockname()[1]
         self.url = f"http://{_announced(host)}:{port}/v1"
         self.words = words_of(model, host, port, key_file)
@@ -222,7 +222,7 @@ class Server:
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to one's own
 
 
-def _reserve(host: str) -> socket.socket:
+def reserve(host: str) -> socket.socket:
     """A free port, held until the server listens: it may bind it as well, nobody gets it anew."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
@@ -233,7 +233,9 @@ def _reserve(host: str) -> socket.socket:
             f"serving.serve.host: {host!r} is no address of this machine ({error}); write "
             "127.0.0.1 for this machine alone, 0.0.0.0 for all its addresses"
         ) from None
+    # Either: some servers set only the second (llama.cpp's).
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return found
 
 

@@ -38,6 +38,7 @@ from pipeline.stage3_evaluate import (
     instruction_following,
 )
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
+from pipeline.stage3_evaluate.arm_parts import asked_of_servers
 from pipeline.stage3_evaluate.arms import (
     arm_model,
     ask_all,
@@ -63,8 +64,7 @@ def step(config: Config) -> Step:
     tables: dict[str, Any] = {}
     for ability in evaluate.abilities:
         table = getattr(evaluate, ability)
-        settings = table.model_dump(mode="json", exclude_none=True)
-        tables[ability] = _with_hashes(settings)
+        tables[ability] = _with_hashes(table.model_dump(mode="json", exclude_none=True))
     trained = [trained_folder(config, arm) for arm in evaluate.all_arms]
     files = [Path(s.path) for s in item_sources(evaluate) if s.path]
     return Step(
@@ -158,8 +158,7 @@ def check_items(config: Config) -> None:
         raise UserError("evaluate.in_context.shots is empty; give numbers, as in [0, 2, 8]")
     if evaluate.held_out_text:
         held_out_text.documents(Path(evaluate.held_out_text))
-    arms: list[Arm] = ["teacher", "before"]
-    for arm in arms:
+    for arm in ("teacher", "before"):
         for _ in questions_of(config, arm):  # renders every prompt
             pass
 
@@ -189,7 +188,9 @@ def run_arms(config: Config, *, gather: bool = False) -> StepResult:
     failed: list[str] = []
     for arm in config.evaluate.all_arms:
         model = arm_model(config, arm)
-        answers, spent, new = ask_arm(config, arm, model, spending, failed, gather=gather)
+        # A row that failed for good is no reason to wait for servers that have ended.
+        taken = gather or asked_of_servers(config, arm)
+        answers, spent, new = ask_arm(config, arm, model, spending, failed, gather=taken)
         for ability in config.evaluate.abilities:
             rows = [a for a in answers if a.ability == ability]
             write_jsonl(partial / arm / f"{ability}.jsonl", rows)
@@ -290,8 +291,7 @@ def score_answers(config: Config) -> StepResult:
     if evaluate.suite:
         suite = saved_suite(config.run_dir)
         there = {*scores.arms, *(one.model for one in suite)}
-        arms = [arm for arm in [*evaluate.all_arms, *scores.arms] if arm in there]
-        arms = list(dict.fromkeys(arms))
+        arms = list(dict.fromkeys(a for a in (*evaluate.all_arms, *scores.arms) if a in there))
         scores = msgspec.structs.replace(scores, scores=scores.scores + suite, arms=arms)
     path = config.run_dir / "6_scores.json"
     partial = path.with_name(path.name + ".partial")
