@@ -5,6 +5,7 @@
 It answers as `tests.fake_server` does, to whoever has the key, and appends the hash of each body
 that it has answered to FOLDER/PORT.answered and of each that it has seen to FOLDER/PORT.seen.
 FOLDER/slow holds the seconds of an answer; while there is FOLDER/loading, it is not ready;
+while there is FOLDER/garbled, it does not speak HTTP;
 FOLDER/broken makes it end with 3 at its start; what FOLDER/refused holds makes a request a mistake.
 """
 
@@ -36,7 +37,10 @@ def handler(options: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            if self.path == "/health":
+            if (folder / "garbled").exists():
+                self.wfile.write(b"what?\r\n\r\n")
+                self.close_connection = True
+            elif self.path == "/health":
                 self.say(503 if (folder / "loading").exists() else 200, {})
             elif self.may():
                 self.say(200, {"data": [{"id": options.model}]})

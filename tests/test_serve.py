@@ -19,8 +19,11 @@ import msgspec
 import pytest
 
 from pipeline.config import load_config
+from pipeline.errors import RunFatal, Stopped
 from pipeline.launch.local_servers import all_failed, gpu_shares
+from pipeline.launch.serve import Need
 from pipeline.launch.server import as_words, reserve
+from pipeline.launch.units import Unit, new_status
 from pipeline.ledger import Damage, Ledger, line_key, scan
 from pipeline.models import found_endpoints, model_identity, served
 from pipeline.models.found_endpoints import Served
@@ -333,6 +336,34 @@ def test_nobody_is_served_without_the_key_and_it_is_in_no_command_or_log(
             assert key.encode() not in path.read_bytes(), path
 
 
+def test_a_server_that_speaks_no_http_for_a_while_is_checked_again(
+    project: Project, typed: Typed
+) -> None:
+    use_servers(project, 4)
+    (project.folder / "garbled").touch()
+    keeper = typed.serve()
+    wait_for_line(keeper, "its log")
+    time.sleep(1.5)
+    assert keeper.poll() is None and not ready(project)
+    (project.folder / "garbled").unlink()
+    wait_until(lambda: ready(project), "it is ready")
+
+
+def test_a_part_on_another_machine_is_at_work_by_its_beats_not_by_its_clock(
+    project: Project,
+) -> None:
+    use_servers(project)
+    need = Need(load_config(project.config), "generate")
+    part = msgspec.structs.replace(new_status(Unit("generate", 1, 2), ""), host="n1")
+    part.time = time.time() - 3600
+    assert not need.at_work(part)
+    part.beat += 1
+    assert need.at_work(part)
+    assert not need.at_work(part)
+    here = new_status(Unit("generate", 2, 2), "")
+    assert need.at_work(here) and need.at_work(here)
+
+
 def test_a_server_that_takes_everybody_is_said(project: Project, typed: Typed) -> None:
     use_servers(project, 4, command=COMMAND[:-4] + COMMAND[-2:])
     keeper = typed.serve()
@@ -370,7 +401,13 @@ def announced(run: Path, server: FakeServer, host: str) -> ServerStatus:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """127.0.0.1 stands for the addresses of several."""
+    monkeypatch.setattr(found_endpoints, "reachable", lambda status: True)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, one_machine: None) -> None:
     monkeypatch.setattr(found_endpoints, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(served, "LOST_SECONDS", 0.5)
 
@@ -435,6 +472,30 @@ def test_servers_of_another_model_and_long_silent_ones_are_not_asked(tmp_path: P
         assert (other.requests, silent.requests, right.requests) == (0, 0, 20)
 
 
+def test_the_loopback_address_of_another_machine_is_not_asked(tmp_path: Path) -> None:
+    with FakeServer() as server:
+        announced(tmp_path, server, "n1")
+        wanted = Served(run=tmp_path, model="m", wait_seconds=0.2)
+        model = OpenAIModel("m", revision=None, serving=Serving(served=wanted, timeout=30.0))
+        with pytest.raises(Stopped, match=r"1 on n1 for that machine alone.*0\.0\.0\.0"):
+            list(model.generate(rows(1)))
+        model.close()
+        assert server.requests == 0
+
+
+def test_servers_that_have_all_failed_end_a_command_for_good(tmp_path: Path) -> None:
+    with FakeServer() as server:
+        status = announced(tmp_path, server, "n1")
+        status.state, status.last_error = ServerState.FAILED, "out of GPU memory"
+        write_server(tmp_path, status)
+        wanted = Served(run=tmp_path, model="m", wait_seconds=0.2)
+        model = OpenAIModel("m", revision=None, serving=Serving(served=wanted, timeout=30.0))
+        with pytest.raises(RunFatal, match="1 failed; the last one: out of GPU memory"):
+            list(model.generate(rows(1)))
+        model.close()
+
+
+@pytest.mark.usefixtures("one_machine")
 def test_each_server_gets_the_whole_window(tmp_path: Path) -> None:
     with FakeServer(latency=0.2) as one, FakeServer(latency=0.2) as two:
         announced(tmp_path, one, "n1")

@@ -18,7 +18,7 @@ from pipeline.config import Config, Teacher
 from pipeline.errors import DONE, FAILED, RunFatal, UserError
 from pipeline.flow import checked_config
 from pipeline.models import Model, http_serving, model_identity, open_model, student_checkpoint
-from pipeline.models.served import ServerState, say_none, seems_lost, servers
+from pipeline.models.served import ServerState, reachable, say_none, seems_lost, servers
 from pipeline.records import (
     Finish,
     Generation,
@@ -69,7 +69,8 @@ def _teacher(config: Config, teacher: Teacher) -> list[tuple[Health, str]]:
     name = model_identity(teacher)
     if teacher.serving.serve is not None:
         known = servers(config.run_dir, name)
-        if not any(s.state is ServerState.READY and not seems_lost(s) for s in known):
+        ready = [s for s in known if s.state is ServerState.READY and not seems_lost(s)]
+        if not any(map(reachable, ready)):
             how = "`distill serve CONFIG` keeps one; ask the doctor again when it is ready"
             return [(Health.BAD, f"no server is ready ({say_none(known)}): {how}")]
     model = open_model(teacher, online=True, run=config.run_dir)

@@ -15,7 +15,8 @@ from pipeline.config import Config
 from pipeline.errors import DONE, RUN_AGAIN, UserError
 from pipeline.launch.children import wait_or_kill, with_parent
 from pipeline.launch.plan import asks_missing, served_for
-from pipeline.launch.serve import LAUNCHED, here_alone
+from pipeline.launch.serve import LAUNCHED
+from pipeline.models.served import here_alone
 from pipeline.steps import Step
 
 END_SECONDS = 15.0

@@ -24,7 +24,7 @@ from pipeline.errors import DONE, RUN_AGAIN, DriftError, RunFatal, Stopped, User
 from pipeline.launch import units
 from pipeline.launch.plan import asks_missing
 from pipeline.launch.server import HERE, Server
-from pipeline.launch.units import UnitState
+from pipeline.launch.units import Unit, UnitState, UnitStatus
 from pipeline.models import model_identity
 from pipeline.models.served import (
     ServerState,
@@ -49,7 +49,7 @@ def serve(
     stopping.install()
     config = load_config(path, overrides)
     name = served_teacher(config, teacher)
-    need = _Need(config, until) if until else None
+    need = Need(config, until) if until else None
     if need and (why := need.over()):
         print(why)
         return DONE
@@ -80,7 +80,7 @@ def served_teacher(config: Config, name: str | None) -> str:
     return name
 
 
-class _Need:
+class Need:
     """Whether a step's requests still want a server."""
 
     def __init__(self, config: Config, until: str) -> None:
@@ -91,6 +91,7 @@ class _Need:
         self._steps = all_steps(config)
         self._busy_at = time.monotonic()
         self._looked = -math.inf
+        self._beats: dict[Unit, tuple[str, int]] = {}  # of units elsewhere, as last seen
         # Thousands of files of shards are not read by many servers every few seconds.
         self._pause = max(NEED_SECONDS, config.execution.shards / 100)
 
@@ -106,10 +107,9 @@ class _Need:
         except DriftError:  # somebody has redone a step with other settings since we began
             if first:
                 raise
-        if any(
-            s.unit.command == self._until and s.state is UnitState.RUNNING and not units.lost(s)
-            for s in units.statuses(self._config.run_dir)
-        ):
+        # All of them, so that the next look knows each one's beat.
+        busy = [self.at_work(s) for s in units.statuses(self._config.run_dir)]
+        if any(busy):
             self._busy_at = now
         idle = max(
             t.serving.serve.idle_minutes
@@ -122,6 +122,17 @@ class _Need:
                 "ended; the same command starts one again"
             )
         return None
+
+    def at_work(self, status: UnitStatus) -> bool:
+        """Elsewhere a beat that moved between two looks counts: clocks may be wrong."""
+        if status.unit.command != self._until or status.state is not UnitState.RUNNING:
+            return False
+        if units.here(status):
+            return units.process_lives(status)
+        beat = (status.start, status.beat)
+        before = self._beats.get(status.unit, beat)
+        self._beats[status.unit] = beat
+        return beat != before
 
 
 class _Keeper:
@@ -261,8 +272,3 @@ class _Keeper:
 
 def _how(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-
-
-def here_alone(host: str | None) -> bool:
-    """Do only processes of the same machine reach a server that listens there?"""
-    return host is None or host in ("localhost", "::1") or host.startswith("127.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import importlib.util
 import ipaddress
@@ -199,10 +200,11 @@ class Server:
         running = answered = None
         for line in body.decode("utf-8", "replace").splitlines():
             name, _, value = line.rpartition(" ")
-            if name.startswith("vllm:num_requests_running"):
-                running = (running or 0) + int(float(value))
-            elif name.startswith("vllm:request_success_total"):
-                answered = (answered or 0) + int(float(value))
+            with suppress(ValueError, OverflowError):  # NaN, Inf, no number
+                if name.startswith("vllm:num_requests_running"):
+                    running = (running or 0) + int(float(value))
+                elif name.startswith("vllm:request_success_total"):
+                    answered = (answered or 0) + int(float(value))
         self.running, self.answered = running, answered
 
     def _get(self, path: str, key: str | None = None) -> tuple[int | None, bytes]:
@@ -215,7 +217,7 @@ class Server:
                 return response.status, response.read(MOST_METRICS)
         except urllib.error.HTTPError as error:
             return error.code, b""
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             return None, b""
 
 

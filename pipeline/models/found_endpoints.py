@@ -17,11 +17,18 @@ from typing import Protocol
 import msgspec
 
 from pipeline import stopping
-from pipeline.errors import Stopped
+from pipeline.errors import RunFatal, Stopped
 from pipeline.models.endpoints import Endpoint
 from pipeline.models.http_errors import public_url
 from pipeline.models.limits import Window
-from pipeline.models.served import ServerState, ServerStatus, Sightings, say_none, servers
+from pipeline.models.served import (
+    ServerState,
+    ServerStatus,
+    Sightings,
+    reachable,
+    say_none,
+    servers,
+)
 
 LOOK_SECONDS = 2.0  # between two looks at the files
 WAITING_LOOK_SECONDS = 0.5  # the same, while there is no server
@@ -60,7 +67,10 @@ class FoundEndpoints:
         self._said_once = False
 
     async def watch(self, flow: Asking) -> None:
-        """Until cancelled. Raises `Stopped` when no server came in time, or at a stop signal."""
+        """Until cancelled. Raises `Stopped` when no server came in time, or at a stop signal.
+
+        `RunFatal` when none came and all that there were had failed for good.
+        """
         self._waiting_since = time.monotonic()
         while True:
             known = servers(self._served.run, self._served.model)
@@ -78,7 +88,9 @@ class FoundEndpoints:
         """Take up and leave what has come and gone; whether anything has."""
         now = time.monotonic()
         alive = {s.start: self._sightings.alive(s, now) for s in known}
-        ready = {s.url: alive[s.start] for s in known if s.state is ServerState.READY}
+        ready = {
+            s.url: alive[s.start] for s in known if s.state is ServerState.READY and reachable(s)
+        }
         changed = False
         for url, endpoint in list(self._by_url.items()):
             if ready.get(url) or (url in ready and await self._healthy(url)):
@@ -103,7 +115,10 @@ class FoundEndpoints:
         now, served = time.monotonic(), self._served
         waited = now - self._waiting_since
         if waited > served.wait_seconds:
-            raise Stopped(
+            # A scheduler would start this again, to wait for what nobody starts again.
+            hopeless = known and all(s.state is ServerState.FAILED for s in known)
+            ending = RunFatal if hopeless else Stopped
+            raise ending(
                 f"no server of {served.model} was ready within {waited / 60:.3g} minutes "
                 f"({say_none(known)}); start one with `distill serve CONFIG`, or let `distill run` "
                 "do that (serving.serve.servers), and run the same command again"

@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -130,6 +131,16 @@ def seems_lost(status: ServerStatus) -> bool:
     return time.time() - status.time > LOST_SECONDS
 
 
+def here_alone(host: str | None) -> bool:
+    """Do only processes of the same machine reach a server that listens there?"""
+    return host is None or host in ("localhost", "::1") or host.startswith("127.")
+
+
+def reachable(status: ServerStatus) -> bool:
+    """False for 127.0.0.1 of another machine: whatever listens there on this one is not it."""
+    return here(status) or not here_alone(urlsplit(status.url).hostname)
+
+
 class Sightings:
     """Which servers are kept by a living process. Clocks of other machines may be wrong.
 
@@ -189,6 +200,12 @@ def say_none(all_known: list[ServerStatus]) -> str:
     words = [f"{len(starting)} starting"] if starting else []
     words += [f"{len(lost)} lost"] if lost else []
     words += [f"{len(failed)} failed"] if failed else []
+    apart = [s for s in all_known if s.state is ServerState.READY and not reachable(s)]
+    if apart:
+        words += [
+            f"{len(apart)} on {apart[0].host} for that machine alone, until serving.serve.host "
+            "says 0.0.0.0"
+        ]
     said = ", ".join(words) or "none was started"
     if failed:
         last = max(failed, key=lambda s: s.time)
