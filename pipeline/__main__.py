@@ -174,6 +174,11 @@ def _step_options(name: str, step: argparse.ArgumentParser) -> None:
             "--arm", metavar="NAME", help="ask only this arm's questions, and store the answers"
         )
         step.add_argument(
+            "--no-weights", action="store_true",
+            help="with --arm teacher, beside its servers: leave out held-out texts and a suite "
+            "that needs the weights here, while the servers hold the GPUs",
+        )  # fmt: skip
+        step.add_argument(
             "--rescore", action="store_true",
             help="score the saved answers again; asks no model (the same as --redo score)",
         )  # fmt: skip
@@ -264,8 +269,11 @@ def _steps(arguments: argparse.Namespace) -> int:
         from pipeline.launch import part
 
         if arm is not None:
-            return part.run_arm(arguments.config, arguments.overrides, arm)
+            weights = not arguments.no_weights
+            return part.run_arm(arguments.config, arguments.overrides, arm, weights=weights)
         return part.run_shard(arguments.config, arguments.overrides, arguments.shard)
+    if getattr(arguments, "no_weights", False):
+        raise UserError("--no-weights goes with --arm")
     overrides = list(arguments.overrides)
     if suite := getattr(arguments, "suite", None):
         from pipeline.stage3_evaluate.harness import tasks_of

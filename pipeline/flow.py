@@ -224,8 +224,8 @@ def _name_failed(record: StepRecord) -> None:
 
 def redo_from(config: Config, steps: list[Step], name: str) -> None:
     """Forget a step and all that follow. What they had written goes; the ledger stays."""
-    from pipeline.stage3_evaluate.arm_parts import ask_servers_again
     from pipeline.stage3_evaluate.no_longer_asked import no_longer_asked
+    from pipeline.stage3_evaluate.served_arms import ask_servers_again
 
     if key := left_out(config).get(name):
         raise UserError(f"--redo {name}: {key} is not set, so there is no such step")

@@ -140,6 +140,8 @@ def test_given_texts_of_an_arm_by_itself_are_not_scored_again_by_gathering(suite
     suite.edit(evaluate__suite__tasks=["own_choice"])
     refused = suite.call("evaluate", "config.yaml", "--gather")
     assert refused.returncode == 2 and "--arm before" in refused.stderr
+    only_asked = suite.call("evaluate", "config.yaml", "--arm", "before", "--no-weights")
+    assert only_asked.returncode == 0 and not list(suite.run.glob("launch/arms/suite-*/*"))
     assert suite.call("evaluate", "config.yaml", "--arm", "before").returncode == 0
     done = suite.call("evaluate", "config.yaml", "--gather")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -493,6 +494,29 @@ def test_servers_that_have_all_failed_end_a_command_for_good(tmp_path: Path) -> 
         with pytest.raises(RunFatal, match="1 failed; the last one: out of GPU memory"):
             list(model.generate(rows(1)))
         model.close()
+
+
+def test_beside_its_servers_a_teacher_is_only_asked_and_its_weights_stay_closed(
+    project: Project,
+) -> None:
+    texts = ({"id": f"t{n}", "text": "Figs and pears are fruits."} for n in range(2))
+    (project.folder / "texts.jsonl").write_text("".join(f"{json.dumps(t)}\n" for t in texts))
+    teacher = {"backend": "vllm", "model": str(project.model), "serving": {"serve": {}}}
+    project.edit(teacher=teacher, evaluate__arms=["teacher"], evaluate__held_out_text="texts.jsonl")
+    wanted = load_config(project.config).teacher
+    assert wanted is not None
+    with FakeServer() as server:
+        status = msgspec.structs.replace(
+            announced(project.run, server, "n1"), host=socket.gethostname()
+        )
+        status.model = model_identity(wanted)
+        write_server(project.run, status)
+        done = project.call("evaluate", "config.yaml", "--arm", "teacher", "--no-weights")
+        assert done.returncode == 0 and server.requests, done.stderr
+    assert not list((project.run / "launch").glob("arms/text-*/*"))
+    whole = project.call("evaluate", "config.yaml")  # the servers have ended
+    assert whole.returncode == 0, whole.stderr
+    assert len((project.run / "5_text" / "teacher.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.usefixtures("one_machine")

@@ -128,7 +128,7 @@ def _with_servers(
     with servers_for(config, path, overrides, steps, command) as started:
         # The students of the evaluation may want the GPUs that the teacher's servers have.
         alone = bool(started) and command == "evaluate"
-        arm = ["--arm", "teacher"] if alone else []
+        arm = ["--arm", "teacher", "--no-weights"] if alone else []
         code = _start(command, path, overrides, *(arm or extra), beside=started)
         if code != DONE and all_failed(started):
             print(

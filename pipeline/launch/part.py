@@ -31,25 +31,26 @@ def run_shard(path: Path, overrides: Sequence[str], shard: str) -> int:
     return _run(config, unit, lambda at_work: ask_shard(config, mine, at_work.watch))
 
 
-def run_arm(path: Path, overrides: Sequence[str], arm: str) -> int:
-    """`distill evaluate CONFIG --arm before`."""
+def run_arm(path: Path, overrides: Sequence[str], arm: str, *, weights: bool = True) -> int:
+    """`distill evaluate CONFIG --arm before`; without `weights`, what no weights are opened for."""
     config = checked_config(path, overrides)
     known = config.evaluate.all_arms
     if arm not in known:
         raise UserError(f"--arm {arm}: evaluate.arms has {', '.join(known)}")
-    return _run(config, Unit("evaluate", arm=arm), lambda at_work: _ask_arm(config, arm, at_work))
+    unit = Unit("evaluate", arm=arm)
+    return _run(config, unit, lambda at_work: _ask_arm(config, arm, at_work, weights))
 
 
-def _ask_arm(config: Config, arm: str, at_work: Beating) -> None:
+def _ask_arm(config: Config, arm: str, at_work: Beating, weights: bool) -> None:
     """Its answers go to the ledger; its suite and texts to launch/arms/ until they are taken."""
     from pipeline.stage3_evaluate import harness, held_out_text
 
     kinds = {step.name for step in _to_do(config, "evaluate")}
     if "evaluate" in kinds:
         ask_one_arm(config, arm, at_work.watch)
-    if "text" in kinds:
+    if "text" in kinds and weights:
         held_out_text.measure_arm(config, arm)
-    if "suite" in kinds:
+    if "suite" in kinds and (weights or not harness.opens_weights(config)):
         harness.suite_of_arm(config, arm, at_work.watch)
 
 

@@ -15,10 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.launch.units import Unit, UnitState, read_status, status_folder
-from pipeline.stage3_evaluate.arms import arm_model
 from pipeline.steps import Step, identity_of
 
 
@@ -55,27 +52,6 @@ def refuse_missing(step: Step, arm: str) -> None:
 def taken(step: Step) -> None:
     """The step has all of it in its own files now."""
     shutil.rmtree(_folder(step), ignore_errors=True)
-
-
-def asked_of_servers(config: Config, arm: str) -> bool:
-    """Has `evaluate --arm` asked all that servers of ours answer for it? They may be gone since."""
-    if arm_model(config, arm).serving.serve is None:
-        return False
-    from pipeline.flow import all_steps  # which imports this
-    from pipeline.launch.part import identity_of_parts, parts_of
-
-    status = read_status(status_folder(config.run_dir) / Unit("evaluate", arm=arm).file_name)
-    if status is None or status.state is not UnitState.DONE:
-        return False
-    return status.identity == identity_of_parts(parts_of(all_steps(config), "evaluate"))
-
-
-def ask_servers_again(config: Config) -> None:
-    """Forget that they were asked: what failed for good may work now."""
-    for arm in config.evaluate.all_arms:
-        if arm_model(config, arm).serving.serve is not None:
-            file = status_folder(config.run_dir) / Unit("evaluate", arm=arm).file_name
-            file.unlink(missing_ok=True)
 
 
 def _folder(step: Step) -> Path:

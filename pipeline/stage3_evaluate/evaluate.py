@@ -38,7 +38,6 @@ from pipeline.stage3_evaluate import (
     instruction_following,
 )
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
-from pipeline.stage3_evaluate.arm_parts import asked_of_servers
 from pipeline.stage3_evaluate.arms import (
     arm_model,
     ask_all,
@@ -50,6 +49,7 @@ from pipeline.stage3_evaluate.harness_scores import saved_suite
 from pipeline.stage3_evaluate.items import item_sources, load_items, named_sources
 from pipeline.stage3_evaluate.questions import Question
 from pipeline.stage3_evaluate.score import score
+from pipeline.stage3_evaluate.served_arms import asked_of_servers
 from pipeline.steps import Step, StepResult, records
 
 ABILITIES: dict[str, ModuleType] = {

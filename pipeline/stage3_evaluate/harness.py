@@ -40,9 +40,8 @@ from pipeline.stage3_evaluate.evaluate import asked_of, spent_before
 from pipeline.stage3_evaluate.harness_data import data_files
 from pipeline.stage3_evaluate.harness_results import ask_lm_eval, write_results
 from pipeline.stage3_evaluate.harness_scores import SCORES, print_table, suite_scores
+from pipeline.stage3_evaluate.served_arms import LOCAL, after_servers
 from pipeline.steps import Step, StepResult
-
-LOCAL = ("transformers", "vllm")  # backends whose weights can be opened here
 
 
 def step(config: Config) -> Step:
@@ -177,8 +176,7 @@ def check_suite(config: Config) -> Any:
     if any(name.startswith("ifeval") for name in suite.tasks):
         ifeval.checkers()  # its sentence tables, which lm-eval would else download
     manager = _manager(tuple(suite.tasks), tuple(suite.include))
-    tasks = _loaded(manager, suite.tasks)
-    scored = sorted(n for n, task in tasks.items() if task.OUTPUT_TYPE != "generate_until")
+    scored = _scored(manager, suite)
     unable = [
         f"{arm} ({chosen.backend})"
         for arm in config.evaluate.all_arms
@@ -191,6 +189,16 @@ def check_suite(config: Config) -> Any:
             "or these arms out (`--set evaluate.arms=[before,after]`)"
         )
     return manager
+
+
+def opens_weights(config: Config) -> bool:
+    """Does any task need the probability of given texts?"""
+    return bool(_scored(check_suite(config), _suite(config)))
+
+
+def _scored(manager: Any, suite: Suite) -> list[str]:
+    tasks = _loaded(manager, suite.tasks)
+    return sorted(name for name, task in tasks.items() if task.OUTPUT_TYPE != "generate_until")
 
 
 @functools.cache
@@ -244,7 +252,7 @@ class _Asking:
         self._spending = spending
         self._counted: set[str] = set()
         self.arm = arm
-        self.chosen = arm_model(config, arm)
+        self.chosen = after_servers(config, arm)
         self.failed: list[str] = []
         self.usage = Usage()
         self.new = 0
