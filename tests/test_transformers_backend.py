@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.config import ModelConfig, Serving
 from pipeline.errors import UserError
 from pipeline.models import Model, open_model
-from pipeline.models.transformers_local import refuse_unsupported
+from pipeline.models.transformers_local import TransformersModel, refuse_unsupported
 from pipeline.records import (
     Finish,
+    Generation,
     Message,
     PromptRef,
     Request,
@@ -155,6 +157,42 @@ def test_a_prompt_beyond_the_context_is_an_error_row_and_its_neighbours_go_on(
         g.request_id: g for g in model.generate([ask("x" * 5000, sampling), ask("hello", sampling)])
     }
     assert sorted(g.finish for g in got.values()) == [Finish.ERROR, Finish.LENGTH]
+
+
+@pytest.mark.parametrize(
+    "rows, expected",
+    [
+        ({8: 5, 3: 6, 20: 1}, [[3] * 6, [8] * 5, [20]]),  # answers of one length together
+        ({8: 17}, [[8] * 16, [8]]),
+        ({3: 2, 8: 1, 20: 3}, [[3, 3, 8, 20, 20, 20]]),  # not one by one
+    ],
+)
+def test_batches_are_of_one_kind_unless_they_were_very_small(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: dict[int, int],
+    expected: list[list[int]],
+) -> None:
+    opened = open_model(
+        ModelConfig(backend="transformers", model=str(tiny_model), serving=Serving(batch_size=16))
+    )
+    assert isinstance(opened, TransformersModel)
+    seen: list[list[int]] = []
+    decode = opened._decode
+
+    def noted(batch: list[Any]) -> Iterator[Generation]:
+        seen.append([row.request.sampling.max_tokens for row in batch])
+        return decode(batch)
+
+    monkeypatch.setattr(opened, "_decode", noted)
+    asked = [
+        ask(f"hello {number}", Sampling(temperature=0.0, max_tokens=most))
+        for most, times in rows.items()
+        for number in range(times)
+    ]
+    assert len(list(opened.generate(asked))) == len(asked)
+    assert seen == expected
+    opened.close()
 
 
 def test_a_setting_that_would_do_nothing_is_refused(model: Model) -> None:

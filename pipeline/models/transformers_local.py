@@ -1,6 +1,6 @@
 """The embedded backend: a local checkpoint through transformers, on a CPU or one GPU.
 
-Requests are sorted by prompt and length, cut into batches, and decoded together; the prompt
+Requests are sorted by prompt and length, cut into batches of one prompt, and decoded together; the
 prefix that a whole batch shares (a system text, worked examples) is computed once, and rows that
 have ended leave the batch at once. Every row draws from its own random stream, seeded by its
 request id, so an answer does not depend on its neighbours (up to floating-point rounding).
@@ -27,6 +27,7 @@ from pipeline.records import ErrorKind, Finish, Generation, Request, Sampling, T
 
 WINDOW_BATCHES = 8  # requests pulled ahead, to have something to sort
 MIN_SHARED_PREFIX = 16  # tokens
+SMALL = 4  # a batch of fewer than this part of the most rows is not worth its own steps
 COMPACT_BELOW = 0.8  # rebuild the batch when fewer of its rows are still running
 
 
@@ -95,11 +96,11 @@ class TransformersModel:
                     yield row
                 else:
                     rows.append(row)
-            rows.sort(key=lambda r: (r.request.prompt.name, len(r.tokens)))
-            for at in range(0, len(rows), self._batch):
+            rows.sort(key=lambda r: (*_kind(r), len(r.tokens)))
+            for batch in _batches(rows, self._batch):
                 if stopping.requested():  # pulled ahead to be sorted, but not begun
                     return
-                yield from self._decode(rows[at : at + self._batch])
+                yield from self._decode(batch)
 
     def _tokenize(self, request: Request) -> _Row | Generation:
         refuse_unsupported(request.sampling, request.schema, f"request {request.id}")
@@ -273,6 +274,28 @@ def refuse_unsupported(sampling: Sampling, schema: dict[str, Any] | None, place:
 
 def _failed(request: Request, why: str) -> Generation:
     return Generation(request.id, "", Finish.ERROR, error=why[:500], error_kind=ErrorKind.FINAL)
+
+
+def _kind(row: _Row) -> tuple[str, int]:
+    """Rows of a kind begin alike, and go on about as long."""
+    return row.request.prompt.name, row.request.sampling.max_tokens
+
+
+def _batches(rows: list[_Row], most: int) -> Iterator[list[_Row]]:
+    """Sorted rows in batches of one kind each, unless that would make very small ones.
+
+    Rows of two kinds have no beginning in common that the prefill could share, and the shorter
+    answers leave the longer ones to be decoded in small company.
+    """
+    batch: list[_Row] = []
+    for row in rows:
+        other = batch and _kind(batch[-1]) != _kind(row)
+        if len(batch) == most or (other and len(batch) >= most // SMALL):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _shared_prefix(prompts: list[list[int]]) -> int:
