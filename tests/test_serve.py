@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -618,7 +619,7 @@ def test_slurm_gets_an_array_of_servers_beside_the_commands_that_ask_them(
     text = found["serve-generate"].read_text()
     for line in ("#SBATCH --array=1-3", "#SBATCH --gres=gpu:2", "#SBATCH --requeue"):
         assert f"\n{line}\n" in text
-    assert "serve runs/small/launch/config.yaml --until generate" in text
+    assert re.search(r"serve runs/small/launch/config-\w{8}\.yaml --until generate", text)
     assert "gpu:2" not in found["generate"].read_text()
     assert "sbatch --parsable runs/small/launch/slurm/01-serve-generate.sbatch" in done.stdout
     (line,) = (one for one in done.stdout.splitlines() if "serve-evaluate.sbatch" in one)

@@ -20,6 +20,11 @@ def scripts(project: Project) -> dict[str, str]:
     return {path.stem[3:]: path.read_text() for path in found}
 
 
+def frozen(project: Project) -> Path:
+    (found,) = (project.run / "launch").glob("config-*.yaml")
+    return found.relative_to(project.folder)
+
+
 def use_slurm(project: Project, **settings: object) -> None:
     project.edit(execution={"on": "slurm", "shards": 4, "slurm": settings})
 
@@ -53,7 +58,7 @@ def test_a_dry_run_writes_a_script_for_each_job_and_says_what_waits_for_what(
     ):
         assert f"\n{line}\n" in found["generate"], line
     assert "gpu:1" not in found["train"] and "partition=gpu" in found["train"]
-    assert 'generate runs/small/launch/config.yaml --shard "$part/4"' in found["generate"]
+    assert f'generate {frozen(project)} --shard "$part/4"' in found["generate"]
     assert "--dependency=afterok:<generate>" in done.stdout.replace("'", "")
     assert done.stdout.count("--kill-on-invalid-dep=yes") == 4
     assert "nothing was submitted" in done.stdout
@@ -65,8 +70,8 @@ def test_what_a_script_runs_are_commands_that_anyone_can_type(project: Project) 
     use_slurm(project)
     assert project.call("run", "config.yaml", "--dry-run").returncode == 0
     assert re.findall(r"-m pipeline (.*)", scripts(project)["curate"]) == [
-        "generate runs/small/launch/config.yaml --gather",
-        "curate runs/small/launch/config.yaml",
+        f"generate {frozen(project)} --gather",
+        f"curate {frozen(project)}",
     ]
     printed = project.call("run", "config.yaml", "--on", "print").stdout.splitlines()
     assert printed[:7] == [
@@ -251,6 +256,36 @@ def test_jobs_are_found_again_by_name_and_submitted_once(
     assert "nothing to submit" in again.stdout and len(queue.submissions()) == 5
 
 
+def test_what_is_queued_keeps_its_config_and_its_division(
+    project: Project, queue: FakeQueue
+) -> None:
+    assert project.call("run", "config.yaml", "--until", "generate").returncode == 0
+    first = frozen(project)
+    before = first.read_bytes()
+    project.edit(execution__shards=8)
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    assert first.read_bytes() == before
+    assert str(first) not in scripts(project)["generate"]
+    # Task 1 of the queued array is shard 1 of 4.
+    refused = project.call("run", "config.yaml", "--until", "generate")
+    assert refused.returncode == 2 and "generate-1-4-of-4" in refused.stderr
+    assert "`scancel 100`" in refused.stderr, refused.stderr
+    assert len(queue.submissions()) == 2
+    queue.keep(names="nothing")
+    assert project.call("run", "config.yaml", "--until", "generate").returncode == 0
+    assert "#SBATCH --array=1-8\n" in scripts(project)["generate"]
+
+
+def test_status_knows_a_run_that_is_queued(project: Project, queue: FakeQueue) -> None:
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    assert project.call("status", "small").returncode == 2
+    done = project.call("run", "config.yaml")
+    assert "`distill status small` watches them" in done.stdout
+    said = project.call("status", "small")
+    assert said.returncode == 0, said.stderr
+    assert "generate: to do" in said.stdout
+
+
 def test_a_mistake_in_the_training_is_found_before_anything_is_submitted(
     project: Project, queue: FakeQueue
 ) -> None:
@@ -292,7 +327,7 @@ def test_what_a_controller_forgot_is_submitted_anew_and_so_is_what_waited_for_it
     project: Project, queue: FakeQueue
 ) -> None:
     assert project.call("run", "config.yaml", "--until", "train").returncode == 0
-    queue.keep(names=".", but=r"generate\|100_[24]")  # two of four tasks are gone
+    queue.keep(names=".", but=r"generate-1-4-of-4\|100_[24]")  # two of four tasks are gone
     done = project.call("run", "config.yaml", "--until", "train")
     assert done.returncode == 0, done.stderr
     new = queue.submissions()[3:]

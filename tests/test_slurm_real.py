@@ -145,7 +145,7 @@ def begun(project: Project, number: int) -> units.UnitStatus | None:
 def tasks(slurm: LocalSlurm) -> dict[int, tuple[str, str]]:
     """(job, node) of each shard that has one, by its number."""
     lines = slurm.said("squeue -h -r -t R -o %i|%j|%K|%N").splitlines()
-    rows = [line.split("|") for line in lines if "-generate|" in line]
+    rows = [line.split("|") for line in lines if "-of-4|" in line]
     return {int(number): (job, node) for job, _, number, node in rows}
 
 

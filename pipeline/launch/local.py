@@ -107,9 +107,7 @@ def _check_place(config: Config, where: str, *, dry_run: bool) -> None:
     if where == "slurm":
         from pipeline.launch import slurm
 
-        slurm.refuse_keys(config)
-        if not dry_run:
-            slurm.squeue()
+        slurm.check(config, dry_run=dry_run)
     elif where == "ray":
         from pipeline.launch import ray_cluster
 

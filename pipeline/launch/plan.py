@@ -5,18 +5,21 @@ Every job is a few `distill` commands that anyone can type; a launcher decides o
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from pipeline.config import Config
+from pipeline.config import Config, save_config
 from pipeline.config_file import apply_override, dump_yaml, load_yaml
 from pipeline.flow import COMMANDS, steps_of
 from pipeline.launch.part import identity_of_parts, parts_of
 from pipeline.launch.units import Unit, UnitState, read_status, status_folder
+from pipeline.records import digest
 from pipeline.stage1_generate.asking import left_to_the_last
 from pipeline.steps import State, Step, records, state
 
@@ -111,14 +114,27 @@ def _servers_beside(config: Config, job: Job) -> list[Job]:
 
 
 def frozen_config(config: Config, path: Path, overrides: Sequence[str]) -> Path:
-    """The config with what was typed, in the run folder: the user's may be edited meanwhile."""
-    copy = config.run_dir / "launch" / "config.yaml"
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    """The config with what was typed, in the run folder: the user's may be edited meanwhile.
+
+    Named by its content: what is queued goes on reading its own when another one is submitted.
+    """
     raw, _ = load_yaml(path)
     for override in overrides:
         apply_override(raw, override)
+    copy = config.run_dir / "launch" / f"config-{digest(raw, 8)}.yaml"
+    copy.parent.mkdir(parents=True, exist_ok=True)
     dump_yaml(raw, copy)
     return copy
+
+
+def save_config_if_none(config: Config) -> None:
+    """So that `distill status` knows a run before its first command has begun."""
+    path = config.run_dir / "config.yaml"
+    if not path.is_file():
+        # Servers on many machines may begin at once.
+        partial = path.with_name(f".config-{socket.gethostname()}-{os.getpid()}.yaml")
+        save_config(config, partial)
+        os.replace(partial, path)
 
 
 def missing_units(config: Config, steps: Sequence[Step], job: Job) -> list[Unit]:

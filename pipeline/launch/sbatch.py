@@ -45,10 +45,23 @@ again() {
 """
 
 
-def job_name(config: Config, job: str) -> str:
-    """The same for every submission of a run, and for no other run."""
-    place = digest(str(config.run_dir.resolve()), 8)
-    return f"distill-{config.name}-{place}-{job}"
+def run_name(config: Config) -> str:
+    """What the names of its jobs begin with, and of no other run's."""
+    return f"distill-{config.name}-{digest(str(config.run_dir.resolve()), 8)}"
+
+
+def job_name(config: Config, job: Job) -> str:
+    """The same for every submission of a run's job.
+
+    A task of an array is known by its number alone, so an array is named by its units as well.
+    """
+    name = f"{run_name(config)}-{job.name}"
+    if not job.units:
+        return name
+    first, last = job.units[0], job.units[-1]
+    if first.of:
+        return f"{name}-{first.part}-{last.part}-of-{first.of}"
+    return f"{name}-{digest([unit.arm for unit in job.units], 6)}"
 
 
 def script(config: Config, job: Job, path: Path, wanted: Sequence[Unit]) -> str:
@@ -80,7 +93,7 @@ def script(config: Config, job: Job, path: Path, wanted: Sequence[Unit]) -> str:
 def _head(config: Config, job: Job, wanted: Sequence[Unit], log: str) -> list[str]:
     slurm = config.execution.slurm
     found: dict[str, str | int | bool] = {
-        "job-name": job_name(config, job.name),
+        "job-name": job_name(config, job),
         "chdir": str(Path.cwd()),
         "output": log,
         "open-mode": "append",

@@ -22,7 +22,7 @@ from pipeline import stopping
 from pipeline.config import Config, Teacher, api_key, load_config
 from pipeline.errors import DONE, RUN_AGAIN, DriftError, RunFatal, Stopped, UserError
 from pipeline.launch import units
-from pipeline.launch.plan import asks_missing
+from pipeline.launch.plan import asks_missing, save_config_if_none
 from pipeline.launch.server import HERE, Server
 from pipeline.launch.units import Unit, UnitState, UnitStatus
 from pipeline.models import model_identity
@@ -56,6 +56,7 @@ def serve(
     servers_folder(config.run_dir).mkdir(parents=True, exist_ok=True)
     (config.run_dir / "launch" / "logs").mkdir(exist_ok=True)
     forget_the_dead(config.run_dir)
+    save_config_if_none(config)
     try:
         print(_Keeper(config, name, need.over if need else lambda: None).keep())
     except Stopped:

@@ -19,8 +19,14 @@ import msgspec
 
 from pipeline.config import Config
 from pipeline.errors import DONE, RunFatal, UserError
-from pipeline.launch.plan import Job, frozen_config, jobs_of, missing_units
-from pipeline.launch.sbatch import job_name, keys_of, script
+from pipeline.launch.plan import (
+    Job,
+    frozen_config,
+    jobs_of,
+    missing_units,
+    save_config_if_none,
+)
+from pipeline.launch.sbatch import job_name, keys_of, run_name, script
 from pipeline.launch.units import Unit
 from pipeline.stage2_train.check import check_training
 from pipeline.steps import Step
@@ -54,6 +60,8 @@ def run(
     (config.run_dir / "launch" / "logs").mkdir(exist_ok=True)
     copy = frozen_config(config, path, overrides)
     queue = [] if dry_run else squeue()
+    if not dry_run:
+        save_config_if_none(config)
     waits: dict[str, list[str]] = {}  # what a later job has to wait for, by job
     fresh: set[str] = set()  # jobs of which something was submitted now
     submitted: list[str] = []
@@ -64,7 +72,7 @@ def run(
             waits[job.name] = []
             print(f"{job.name}: done already")
             continue
-        queued = [q for q in queue if q.name == job_name(config, job.name)]
+        queued = [q for q in queue if q.name == job_name(config, job)]
         queued = _still_good(job, queued, fresh)
         wanted = _not_queued(job, missing, queued)
         waits[job.name] = [q.id for q in queued]
@@ -95,8 +103,27 @@ def run(
     return DONE
 
 
-def refuse_keys(config: Config) -> None:
-    """Raises `UserError` for a key that would be written to the controller's disk."""
+def check(config: Config, *, dry_run: bool = False) -> None:
+    """Raises `UserError` for what can be seen before anything is submitted."""
+    _refuse_keys(config)
+    if not dry_run:
+        _refuse_other_division(config, squeue())
+
+
+def _refuse_other_division(config: Config, queue: Sequence[Queued]) -> None:
+    """Other parts of the same work, at once, would get in each other's way."""
+    mine = {job_name(config, job) for job in jobs_of(config)}
+    others = [q for q in queue if q.name.startswith(f"{run_name(config)}-") and q.name not in mine]
+    if others:
+        names = ", ".join(dict.fromkeys(q.name for q in others))
+        ids = " ".join(dict.fromkeys(q.id.split("_")[0] for q in others))
+        raise UserError(
+            f"{names}: queued for this run with other shards, arms or settings of the arrays than "
+            f"this config has. Let them end, or type `scancel {ids}`; then the same command again"
+        )
+
+
+def _refuse_keys(config: Config) -> None:
     for name in keys_of(config):
         if name in config.execution.slurm.environment:
             raise UserError(
@@ -152,7 +179,7 @@ def _submit(config: Config, job: Job, command: list[str]) -> str:
         return said.stdout.strip().split(";")[0]
     for _ in range(LOOKS):
         time.sleep(LOOK_SECONDS)
-        new = [q for q in squeue() if q.name == job_name(config, job.name) and q.id not in before]
+        new = [q for q in squeue() if q.name == job_name(config, job) and q.id not in before]
         if new:
             print(f"sbatch said {said.stderr.strip()!r}, but the job is queued")
             return new[0].id.split("_")[0]
