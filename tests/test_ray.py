@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_config
-from pipeline.launch.ray_cluster import end_seconds
+from pipeline.launch.ray_options import end_seconds, task_options
 from pipeline.launch.ray_task import run_command
 from pipeline.launch.units import UnitState, process_lives, statuses
 from tests.project import Project, write_seeds
@@ -84,6 +84,25 @@ def test_the_grace_of_the_config_is_kept_on_ray_and_a_training_has_minutes(
     project.edit(execution={"grace_seconds": 90})
     assert end_seconds(load_config(project.config), "generate") >= 100
     assert end_seconds(load_config(project.config), "train") >= 300
+
+
+def test_servers_and_who_asks_them_do_not_wait_for_each_others_cores_and_gpus(
+    project: Project,
+) -> None:
+    ray = {"options": {"num_cpus": 4}, "serve": {"num_gpus": 2}, "evaluate": {"num_gpus": 1}}
+    project.edit(execution={"ray": ray})
+    config = load_config(project.config)
+    assert task_options(config, "serve") == {"num_cpus": 0, "num_gpus": 2}
+    assert task_options(config, "evaluate", "teacher") == {"num_cpus": 4, "num_gpus": 1}
+    serve = {"command": ["server"], "servers": 2}
+    project.edit(
+        teacher={"backend": "openai", "model": "m", "serving": {"serve": serve}},
+        execution__ray__serve={"num_gpus": 2, "num_cpus": 3},
+    )
+    config = load_config(project.config)
+    assert task_options(config, "serve") == {"num_cpus": 3, "num_gpus": 2}
+    assert task_options(config, "evaluate", "teacher") == {"num_cpus": 4}
+    assert task_options(config, "evaluate", "before") == {"num_cpus": 4, "num_gpus": 1}
 
 
 @pytest.mark.slow

@@ -23,16 +23,20 @@ from typing import Any
 from pipeline import stopping
 from pipeline.config import Config
 from pipeline.errors import DONE, FAILED, RUN_AGAIN, RunFatal, Stopped, UserError
-from pipeline.launch.plan import Job, frozen_config, jobs_of, missing_units
+from pipeline.launch.plan import (
+    Job,
+    frozen_config,
+    jobs_of,
+    missing_units,
+    save_config_if_none,
+)
+from pipeline.launch.ray_options import END_SECONDS, MORE_SECONDS, end_seconds, task_options
 from pipeline.launch.ray_task import run_command
 from pipeline.launch.units import Unit, UnitState, read_status, status_folder
 from pipeline.steps import Step
 
 POLL_SECONDS = 0.5
 CONNECT_SECONDS = 10.0
-END_SECONDS = 20.0  # that a command gets to store what it has, when it is told to stop
-TRAIN_END_SECONDS = 600.0  # the same of a training, which writes a checkpoint
-MORE_SECONDS = 10.0  # beside the grace for what is in flight; and for a worker to say its end
 
 
 def run(
@@ -48,6 +52,7 @@ def run(
     copy = frozen_config(config, path, overrides)
     code = DONE
     with _cluster(config) as ray, _servers(ray) as beside:
+        save_config_if_none(config)
         stopping.install()  # after ray.init, which installs a handler of its own
         # Arrays of one job are one here: Ray has no limit of their size.
         for _, group in groupby(jobs_of(config, until), _array_of):
@@ -85,8 +90,7 @@ def _servers(ray: Any) -> Iterator[list[Any]]:
 
 
 def _serve(ray: Any, config: Config, job: Job, copy: Path) -> list[Any]:
-    options = config.execution.ray.options | config.execution.ray.serve
-    task = ray.remote(max_retries=0)(run_command).options(**options)
+    task = ray.remote(max_retries=0)(run_command).options(**task_options(config, "serve"))
     words = _words(config, job.commands[0], copy)
     logs = (config.run_dir / "launch" / "logs").absolute()
     print(f"{job.name}: {job.copies} servers on Ray", flush=True)
@@ -184,9 +188,8 @@ def _all_at_once(
     ray: Any, config: Config, job: Job, units: Sequence[Unit], copy: Path, words: str = ""
 ) -> int:
     wanted = config.execution.ray
-    options = wanted.options | getattr(wanted, job.resources)
     # Retries are ours: Ray would start a command again that had said no for good.
-    task = ray.remote(max_retries=0)(run_command).options(**options)
+    task = ray.remote(max_retries=0)(run_command)
     tries: Counter[Unit] = Counter()
     waiting: dict[Any, Unit] = {}
     codes: dict[Unit, int] = {}
@@ -195,7 +198,8 @@ def _all_at_once(
         log = config.run_dir / "launch" / "logs" / f"{unit.file_name.removesuffix('.json')}.log"
         command = _words(config, words or unit.words, copy)
         place = (str(Path.cwd()), str(log.absolute()))
-        waiting[task.remote(command, *place, end_seconds(config, unit.command))] = unit
+        chosen = task.options(**task_options(config, job.resources, unit.arm))
+        waiting[chosen.remote(command, *place, end_seconds(config, unit.command))] = unit
         tries[unit] += 1
 
     for unit in units:
@@ -222,13 +226,6 @@ def _all_at_once(
             said = time.monotonic()
             print(_progress(config, job, units, len(waiting)), flush=True)
     return max(codes.values(), key=lambda code: (code not in (DONE, FAILED), code))
-
-
-def end_seconds(config: Config, command: str) -> float:
-    """From being told to stop to being killed."""
-    if command == "train":
-        return TRAIN_END_SECONDS
-    return max(END_SECONDS, config.execution.grace_seconds + MORE_SECONDS)
 
 
 def _words(config: Config, typed: str, copy: Path) -> list[str]:
