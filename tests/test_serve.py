@@ -215,6 +215,24 @@ def test_a_keeper_that_is_killed_takes_its_server_along_and_the_others_go_on(
     wait_until(lambda: len(ready(project)) == 2 and forgotten(), "the lost one is forgotten")
 
 
+def test_what_a_wrapper_leaves_behind_is_killed_by_the_next_keeper(
+    project: Project, typed: Typed
+) -> None:
+    # The shell gets the signal of its parent's death, and its child does not.
+    words = ["bash", "-c", '"$@" & echo $! > inner; wait', "bash"]
+    use_servers(project, command=words + COMMAND)
+    first = typed.serve()
+    wait_until(lambda: ready(project), "it is ready")
+    pid = int((project.folder / "inner").read_text())
+    first.kill()
+    first.wait()
+    time.sleep(0.5)
+    assert not gone(pid), "else this test shows nothing"
+    typed.serve()
+    wait_until(lambda: gone(pid), "it is gone")
+    wait_until(lambda: ready(project), "the next one is ready")
+
+
 def test_a_command_waits_for_a_server_and_says_what_it_waits_for(
     project: Project, typed: Typed
 ) -> None:

@@ -184,7 +184,8 @@ class _Keeper:
     def _live(self) -> str | None:
         """One life. None: it died, and another one may begin; else why it was ended."""
         host = self._settings.host or HERE
-        server = Server(self._model, host, self._key, self._key_file.resolve(), self._log)
+        key_file, mark = self._key_file.resolve(), self._status.mark
+        server = Server(self._model, host, self._key, key_file, self._log, mark)
         self._server = server
         self._status.url, self._status.state = server.url, ServerState.STARTING
         self._status.running = self._status.answered = self._status.rate = self._answered = None

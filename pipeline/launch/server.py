@@ -97,7 +97,9 @@ def as_words(options: dict[str, Any]) -> list[str]:
 class Server:
     """A process in a group of its own. It ends with `end`, and when this process dies."""
 
-    def __init__(self, model: ModelConfig, host: str, key: str, key_file: Path, log: Path) -> None:
+    def __init__(
+        self, model: ModelConfig, host: str, key: str, key_file: Path, log: Path, mark: str
+    ) -> None:
         self._model = model.model
         self._key = key
         self._log = log
@@ -112,7 +114,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    env=_environment(key),
+                    env=_environment(key, mark),
                     start_new_session=True,  # a terminal's Ctrl-C is for us to hand on
                     # TERM, not KILL: vLLM then ends its engine, too.
                     preexec_fn=with_parent(signal.SIGTERM),
@@ -251,9 +253,10 @@ def _announced(host: str) -> str:
         return host
 
 
-def _environment(key: str) -> dict[str, str]:
+def _environment(key: str, mark: str) -> dict[str, str]:
     from pipeline.models.vllm_engine import quiet_environment
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # into its log
     quiet_environment()
-    return os.environ | {"VLLM_API_KEY": key}
+    name, _, value = mark.partition("=")
+    return os.environ | {"VLLM_API_KEY": key, name: value}

@@ -23,9 +23,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pipeline.errors import UserError
+from pipeline.launch.children import kill_marked
 from pipeline.launch.units import BEAT_SECONDS, LOST_BEATS, boot_id, here, process_lives, start_of
 
 LOST_SECONDS = LOST_BEATS * BEAT_SECONDS  # without a beat: nobody keeps that server any more
+MARK = "DISTILL_SERVER"
 KEY_SECONDS = 5.0  # a key that another process is just writing is whole by then
 FAILED_SECONDS = 120.0  # that a failed one is shown, whatever starts meanwhile
 FORGOTTEN_SECONDS = 24 * 3600.0  # a file without a beat for so long says nothing to anybody
@@ -63,6 +65,11 @@ class ServerStatus(msgspec.Struct):
     def file_name(self) -> str:
         host = re.sub(r"[^A-Za-z0-9._]+", "-", self.host)
         return f"{host}-{self.start}.json"
+
+    @property
+    def mark(self) -> str:
+        """VARIABLE=value in the environment of its servers and of all that these start."""
+        return f"{MARK}={self.start}"
 
 
 def servers_folder(run: Path) -> Path:
@@ -115,9 +122,14 @@ def servers(run: Path, model: str | None = None) -> list[ServerStatus]:
 
 
 def forget_the_dead(run: Path) -> None:
-    """Remove files that nobody will ever rewrite: of this machine's dead, and very old ones."""
+    """Remove files that nobody will ever rewrite: of this machine's dead, and very old ones.
+
+    What a dead one's server has left behind here is killed.
+    """
     for status in servers(run):
         gone = here(status) and not process_lives(status)
+        if gone:
+            kill_marked(status.mark)
         if status.state is ServerState.FAILED and time.time() - status.time < FAILED_SECONDS:
             continue  # a person has not read it yet
         if gone or time.time() - status.time > FORGOTTEN_SECONDS:
