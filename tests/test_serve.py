@@ -652,7 +652,8 @@ def test_slurm_gets_an_array_of_servers_beside_the_commands_that_ask_them(
 def test_ray_keeps_servers_beside_the_shards_and_ends_them(project: Project) -> None:
     use_servers(project, servers=2, host="127.0.0.1")
     (project.folder / "slow").write_text("0.05")
-    ray = {"local": {"num_cpus": 4}, "options": {"num_cpus": 1}, "serve": {"num_cpus": 0.5}}
+    # No more cores than servers: a server takes none of them from the shards.
+    ray = {"local": {"num_cpus": 2}, "options": {"num_cpus": 1}}
     project.edit(execution={"on": "ray", "shards": 3, "ray": ray})
     done = project.distill("run", "config.yaml", "--until", "generate")
     assert done.returncode == 0, done.stdout + done.stderr
