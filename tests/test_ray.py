@@ -103,6 +103,11 @@ def test_servers_and_who_asks_them_do_not_wait_for_each_others_cores_and_gpus(
     assert task_options(config, "serve") == {"num_cpus": 3, "num_gpus": 2}
     assert task_options(config, "evaluate", "teacher") == {"num_cpus": 4}
     assert task_options(config, "evaluate", "before") == {"num_cpus": 4, "num_gpus": 1}
+    # Its own weights read the texts: servers give no probabilities of these.
+    engine = {"backend": "vllm", "model": "m", "serving": {"serve": {"servers": 2}}}
+    project.edit(teacher=engine, evaluate__held_out_text="texts.jsonl")
+    config = load_config(project.config)
+    assert task_options(config, "evaluate", "teacher") == {"num_cpus": 4, "num_gpus": 1}
 
 
 @pytest.mark.slow

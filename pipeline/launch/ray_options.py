@@ -20,9 +20,16 @@ def task_options(config: Config, resources: str, arm: str = "") -> dict[str, Any
         # Servers begin first: with a core each, the commands that ask them might find none.
         return {**wanted.options, "num_cpus": 0, **own}
     found = {**wanted.options, **own}
-    if arm == "teacher" and served_for(config, "evaluate"):
+    if arm == "teacher" and served_for(config, "evaluate") and not _opens_weights(config):
         found.pop("num_gpus", None)
     return found
+
+
+def _opens_weights(config: Config) -> bool:
+    """May the teacher's arm need its weights in process, beside its servers?"""
+    evaluate = config.evaluate
+    local = config.teacher_of(evaluate.teacher).backend == "vllm"
+    return local and bool(evaluate.held_out_text or evaluate.suite)
 
 
 def end_seconds(config: Config, command: str) -> float:
