@@ -120,6 +120,7 @@ def test_training_on_several_nodes_is_started_by_one_launcher_on_each(project: P
     text = scripts(project)["train"]
     assert "srun --export=ALL --nodes=2 --ntasks=2 --ntasks-per-node=1 bash -c" in text
     assert "torch.distributed.run --nnodes 2 --nproc-per-node 8" in text
+    assert "export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600\n" in text  # to write a checkpoint in
     assert "trap" in text and "USR1" in text and "#SBATCH --nodes=2" in text
     (project.folder / "fsdp.yaml").write_text("distributed_type: FSDP\n")
     use_slurm(project, train={"nodes": 2}, processes=8, accelerate="fsdp.yaml")
@@ -184,7 +185,7 @@ def test_a_setting_that_cannot_be_is_refused(
 
 
 FAKE_SLURM = r'''#!/usr/bin/env python3
-"""sbatch, squeue and scancel over one file: lines of "name|id|index|state|reason"."""
+"""sbatch, squeue and scancel over one file: lines of "name|id|index|state|reason|comment"."""
 import os, re, sys
 from pathlib import Path
 
@@ -199,6 +200,7 @@ else:
     log = Path(os.environ["FAKE_QUEUE"] + ".log")
     text = Path(sys.argv[-1]).read_text()
     name = re.search(r"--job-name=(\S+)", text).group(1)
+    comment = re.search(r"--comment=(\S+)", text).group(1)
     array = re.search(r"--array=([\d,-]+)", text)
     number = 100 + len(log.read_text().splitlines()) if log.exists() else 100
     with log.open("a") as file:
@@ -207,8 +209,9 @@ else:
     for part in array.group(1).split(",") if array else []:
         first, _, last = part.partition("-")
         tasks += range(int(first), int(last or first) + 1)
-    new = [f"{name}|{number}_{t}|{t}|PENDING|Priority" for t in tasks]
-    queue.write_text("\n".join(lines + (new or [f"{name}|{number}|N/A|PENDING|Dependency"])))
+    new = [f"{name}|{number}_{t}|{t}|PENDING|Priority|{comment}" for t in tasks]
+    new = new or [f"{name}|{number}|N/A|PENDING|Dependency|{comment}"]
+    queue.write_text("\n".join(lines + new))
     if os.environ.get("FAKE_FAILS"):
         sys.exit("sbatch: error: Batch job submission failed: Socket timed out")
     print(number)
@@ -274,6 +277,18 @@ def test_what_is_queued_keeps_its_config_and_its_division(
     queue.keep(names="nothing")
     assert project.call("run", "config.yaml", "--until", "generate").returncode == 0
     assert "#SBATCH --array=1-8\n" in scripts(project)["generate"]
+
+
+def test_what_is_queued_with_other_settings_is_named(project: Project, queue: FakeQueue) -> None:
+    assert project.call("run", "config.yaml", "--until", "generate").returncode == 0
+    first = frozen(project)
+    project.edit(execution__progress_seconds=7)
+    said = project.call("run", "config.yaml", "--until", "generate").stdout
+    assert "generate: 4 queued already; 4 of them go on with the settings of" in said
+    assert str(first) in said and "`scancel 100`" in said, said
+    use_slurm(project, options={"comment": "of the grant"})  # a site may read it
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    assert "#SBATCH --comment='of the grant'\n" in scripts(project)["generate"]
 
 
 def test_status_knows_a_run_that_is_queued(project: Project, queue: FakeQueue) -> None:

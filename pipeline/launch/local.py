@@ -68,12 +68,12 @@ def run(
     if where == "ray":
         from pipeline.launch import ray_cluster
 
-        if redo is None and both_to_do(steps):
+        def check() -> int:
             # In a process of its own: this one will not hold a GPU while it waits for the others.
-            code = _start("train", path, checked, "--check")
-            if code != DONE:
-                return code
-        return ray_cluster.run(config, path, overrides, steps, until=until)
+            return _start("train", path, checked, "--check")
+
+        wanted = check if redo is None and both_to_do(steps) else None
+        return ray_cluster.run(config, path, overrides, steps, wanted, until=until)
     to_do = rows_failed = False
     for command in _commands(until):
         stop = _stop_at(command, until)

@@ -23,6 +23,8 @@ from pipeline.records import digest
 from pipeline.stage1_generate.asking import left_to_the_last
 from pipeline.steps import State, Step, records, state
 
+TRAIN_END_SECONDS = 600.0  # that a training gets to write its checkpoint, when it is told to stop
+
 
 class Job(msgspec.Struct, frozen=True):
     """Commands one after the other; with `units`, one command for each unit, in any order."""

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -31,12 +31,13 @@ from pipeline.launch.plan import (
     save_config_if_none,
 )
 from pipeline.launch.ray_options import END_SECONDS, MORE_SECONDS, end_seconds, task_options
-from pipeline.launch.ray_task import run_command
+from pipeline.launch.ray_task import keep_worker, run_command
 from pipeline.launch.units import Unit, UnitState, read_status, status_folder
 from pipeline.steps import Step
 
 POLL_SECONDS = 0.5
 CONNECT_SECONDS = 10.0
+WORKERS_AT_ONCE = 64  # that are begun before there is work for them
 
 
 def run(
@@ -44,16 +45,26 @@ def run(
     path: Path,
     overrides: Sequence[str],
     steps: Sequence[Step],
+    check_first: Callable[[], int] | None,
     *,
     until: str | None = None,
 ) -> int:
-    """Work the jobs off, one after the other, the parts of each at once."""
+    """Work the jobs off, one after the other, the parts of each at once.
+
+    `check_first`: what has to end with `DONE` before anything is asked; its exit code else.
+    """
     (config.run_dir / "launch" / "logs").mkdir(parents=True, exist_ok=True)
     copy = frozen_config(config, path, overrides)
     code = DONE
     with _cluster(config) as ray, _servers(ray) as beside:
-        save_config_if_none(config)
         stopping.install()  # after ray.init, which installs a handler of its own
+        if check_first is not None:
+            begun = _begin_workers(ray, config)
+            if (code := check_first()) != DONE:
+                return code
+            for reference in begun:
+                ray.cancel(reference, force=False)  # what no worker was found for
+        save_config_if_none(config)
         # Arrays of one job are one here: Ray has no limit of their size.
         for _, group in groupby(jobs_of(config, until), _array_of):
             for job in _one(list(group)):
@@ -74,6 +85,15 @@ def run(
     if report.is_file():
         print(f"report: {report}")
     return code
+
+
+def _begin_workers(ray: Any, config: Config) -> list[Any]:
+    """The cluster starts its worker processes, and nodes where it can, beside what is done here.
+
+    A worker is most of a second of a core; later every part would wait for its own.
+    """
+    task = ray.remote(max_retries=0)(keep_worker).options(**task_options(config, "generate"))
+    return [task.remote() for _ in range(min(config.execution.shards, WORKERS_AT_ONCE))]
 
 
 @contextmanager

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.launch.plan import served_for
+from pipeline.launch.plan import TRAIN_END_SECONDS, served_for
 
 END_SECONDS = 20.0  # that a command gets to store what it has, when it is told to stop
-TRAIN_END_SECONDS = 600.0  # the same of a training, which writes a checkpoint
 MORE_SECONDS = 10.0  # beside the grace for what is in flight; and for a worker to say its end
 
 

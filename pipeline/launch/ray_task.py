@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from pipeline.launch.children import wait_or_kill, with_parent
+
+START_SECONDS = 3.0  # of eight workers on two cores
 
 
 def run_command(words: Sequence[str], folder: str, log: str, end_seconds: float) -> int:
@@ -35,3 +38,8 @@ def run_command(words: Sequence[str], folder: str, log: str, end_seconds: float)
             process.terminate()
             wait_or_kill(process, end_seconds)
             raise
+
+
+def keep_worker() -> None:
+    """So long that each of several has to get a worker of its own; the next task finds it there."""
+    time.sleep(START_SECONDS)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.launch.plan import Job
+from pipeline.launch.plan import TRAIN_END_SECONDS, Job
 from pipeline.launch.units import Unit, status_folder
 from pipeline.records import digest
 
@@ -69,7 +69,7 @@ def script(config: Config, job: Job, path: Path, wanted: Sequence[Unit]) -> str:
     logs = (config.run_dir / "launch" / "logs").resolve()
     many = bool(job.units or job.copies)
     log = f"{logs}/{job.name}-%a.log" if many else f"{logs}/{job.name}.log"
-    lines = [*_head(config, job, wanted, log), ""]
+    lines = [*_head(config, job, wanted, log, path.name), ""]
     lines += ["trap : TERM USR1  # the command gets them itself, and this shell must outlive it"]
     lines += config.execution.slurm.setup
     for name in keys_of(config):
@@ -90,10 +90,11 @@ def script(config: Config, job: Job, path: Path, wanted: Sequence[Unit]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _head(config: Config, job: Job, wanted: Sequence[Unit], log: str) -> list[str]:
+def _head(config: Config, job: Job, wanted: Sequence[Unit], log: str, comment: str) -> list[str]:
     slurm = config.execution.slurm
     found: dict[str, str | int | bool] = {
         "job-name": job_name(config, job),
+        "comment": comment,
         "chdir": str(Path.cwd()),
         "output": log,
         "open-mode": "append",
@@ -172,6 +173,8 @@ def _together(config: Config, python: str, words: str, nodes: int) -> list[str]:
     return [
         f"export MASTER_ADDR=${{MASTER_ADDR:-{first or '127.0.0.1'}}}",
         "export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))",
+        # torchrun would kill its children 30 s after TERM; how long there is, Slurm decides.
+        f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={TRAIN_END_SECONDS:.0f}",
         f"srun --export=ALL --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 "
         f"bash -c {shlex.quote(inner)}",
     ]

@@ -43,6 +43,7 @@ class Queued(msgspec.Struct, frozen=True):
     index: str  # of the task; "N/A" without an array
     state: str
     reason: str
+    comment: str  # the name of its config, unless execution.slurm.options has a comment
 
 
 def run(
@@ -77,7 +78,7 @@ def run(
         wanted = _not_queued(job, missing, queued)
         waits[job.name] = [q.id for q in queued]
         if queued:
-            print(f"{job.name}: {len(queued)} queued already")
+            print(f"{job.name}: {len(queued)} queued already{_other_settings(queued, copy)}")
         if not wanted:
             continue
         file = folder / f"{number:02d}-{job.name}.sbatch"
@@ -135,10 +136,25 @@ def _refuse_keys(config: Config) -> None:
 
 def squeue() -> list[Queued]:
     """This user's jobs, a line for each task of an array."""
-    said = _call(["squeue", "--me", "-h", "-r", "-o", "%j|%i|%K|%T|%r"])
+    said = _call(["squeue", "--me", "-h", "-r", "-o", "%j|%i|%K|%T|%r|%k"])
     if said.returncode:
         raise RunFatal(f"squeue failed: {said.stderr.strip()}; run the same command again")
-    return [Queued(*line.split("|", 4)) for line in said.stdout.splitlines() if line.count("|") > 3]
+    return [Queued(*line.split("|", 5)) for line in said.stdout.splitlines() if line.count("|") > 4]
+
+
+def _other_settings(queued: Sequence[Queued], copy: Path) -> str:
+    """What to add where these go on with the config of an earlier submission."""
+    earlier = [q for q in queued if q.comment.startswith("config-") and q.comment != copy.name]
+    if not earlier:
+        return ""
+    names = ", ".join(
+        str(copy.with_name(name)) for name in dict.fromkeys(q.comment for q in earlier)
+    )
+    ids = " ".join(dict.fromkeys(q.id.split("_")[0] for q in earlier))
+    return (
+        f"; {len(earlier)} of them go on with the settings of an earlier submission ({names}). "
+        f"Where they should have the new ones, type `scancel {ids}` and the same command again"
+    )
 
 
 def _still_good(job: Job, queued: list[Queued], fresh: set[str]) -> list[Queued]:
