@@ -234,7 +234,7 @@ def test_a_part_that_fails_for_good_stops_what_follows_and_names_its_log(project
 
 
 @pytest.mark.slow
-def test_a_mistake_in_the_training_is_found_before_anything_is_asked_on_ray(project: Project) -> None:
+def test_a_mistake_in_the_training_is_found_before_rows_are_asked_on_ray(project: Project) -> None:
     on_ray(project, 2)
     project.edit(train={"sft": {"max_stepz": 2}})
     refused = project.distill("run", "config.yaml")
