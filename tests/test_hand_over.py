@@ -145,6 +145,32 @@ def test_a_protocol_that_is_none_is_refused() -> None:
         refuse_taken("nonsense://bucket/out")
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3:/bucket/out", r"as s3://bucket/out, and a folder of that name.*\./s3:/bucket/out"),
+        ("github://owner/out", r"not all such a place needs.*'org'"),
+    ],
+)
+def test_a_place_that_is_named_by_half_is_refused(place: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        refuse_taken(place)
+
+
+def test_a_folder_may_be_named_as_a_store_or_with_the_protocol_of_paths(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ("./s3:/out", f"file:{tmp_path}/plain"):
+        copy_folder(folder, place)
+    assert (tmp_path / "s3:" / "out" / SUMS).is_file() and (tmp_path / "plain" / SUMS).is_file()
+
+
+def test_a_store_that_refuses_the_connection_is_one_message() -> None:
+    with pytest.raises(RunFatal, match=r"ConnectionRefusedError.*Nothing was copied"):
+        refuse_taken("ftp://127.0.0.1:1/out")
+
+
 def test_a_place_that_only_reads_is_refused(
     place: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,24 @@ def test_servers_and_who_asks_them_do_not_wait_for_each_others_cores_and_gpus(
     project.edit(teacher=engine, evaluate__held_out_text="texts.jsonl")
     config = load_config(project.config)
     assert task_options(config, "evaluate", "teacher") == {"num_cpus": 4, "num_gpus": 1}
+
+
+@pytest.mark.parametrize(
+    ("ray", "message"),
+    [
+        ({"options": {"num_gpu": 1}}, r"ray\.options\.num_gpu: 1: Ray says: .*'num_gpus'"),
+        ({"train": {"memory": "4GB"}}, r"ray\.train\.memory: '4GB': Ray says: .*int"),
+        ({"serve": {"num_gpus": 1.5}}, r"ray\.serve\.num_gpus: 1\.5: .*whole number"),
+    ],
+)
+def test_an_option_that_ray_does_not_take_is_refused_before_ray_starts(
+    project: Project, ray: dict[str, object], message: str
+) -> None:
+    module = pytest.importorskip("ray")
+    project.edit(execution={"on": "ray", "ray": ray})
+    refused = project.call("run", "config.yaml")
+    assert refused.returncode == 2 and re.search(message, refused.stderr), refused.stderr
+    assert not module.is_initialized() and project.asked() == []
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ import msgspec
 import pytest
 
 from pipeline.config import load_config
-from pipeline.errors import RunFatal, Stopped
-from pipeline.launch.local_servers import all_failed, gpu_shares
+from pipeline.errors import RunFatal, Stopped, UserError
+from pipeline.launch.local_servers import all_failed, check_reachable, gpu_shares
 from pipeline.launch.serve import Need
 from pipeline.launch.server import as_words, reserve
 from pipeline.launch.units import Unit, new_status
@@ -630,9 +630,12 @@ def test_slurm_gets_an_array_of_servers_beside_the_commands_that_ask_them(
     )
     refused = project.call("run", "config.yaml", "--dry-run")
     assert refused.returncode == 2 and "host: 0.0.0.0" in refused.stderr
+    project.edit(teacher__serving__serve__host="127.0.0.1")
+    warned = project.call("run", "config.yaml", "--dry-run")
+    assert warned.returncode == 0 and "on another machine than a server's" in warned.stderr
     project.edit(teacher__serving__serve__host="0.0.0.0")
     done = project.call("run", "config.yaml", "--dry-run")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and not done.stderr, done.stderr
     found = {p.stem[3:]: p for p in (project.run / "launch" / "slurm").glob("*.sbatch")}
     text = found["serve-generate"].read_text()
     for line in ("#SBATCH --array=1-3", "#SBATCH --gres=gpu:2", "#SBATCH --requeue"):
@@ -648,9 +651,19 @@ def test_slurm_gets_an_array_of_servers_beside_the_commands_that_ask_them(
     assert "distill serve config.yaml --until generate" in printed
 
 
+def test_servers_for_a_ray_of_several_machines_are_told_where_to_listen(project: Project) -> None:
+    use_servers(project, servers=2)
+    for ray in ({"address": "auto"}, {"local": {"address": "10.0.0.1:6379"}}):
+        project.edit(execution={"on": "ray", "ray": ray})
+        with pytest.raises(UserError, match=r"host: 0\.0\.0\.0"):
+            check_reachable(load_config(project.config), "ray")
+    project.edit(execution={"on": "ray", "ray": {"local": {"num_cpus": 2}}})
+    check_reachable(load_config(project.config), "ray")
+
+
 @pytest.mark.slow
 def test_ray_keeps_servers_beside_the_shards_and_ends_them(project: Project) -> None:
-    use_servers(project, servers=2, host="127.0.0.1")
+    use_servers(project, servers=2)  # of a Ray that is started here: 127.0.0.1 is enough
     (project.folder / "slow").write_text("0.05")
     # No more cores than servers: a server takes none of them from the shards.
     ray = {"local": {"num_cpus": 2}, "options": {"num_cpus": 1}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,6 +77,13 @@ def copy_folder(folder: Path, place: str, *, replace: bool = False) -> None:
 def _opened(place: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
+    # fsspec takes it for a local folder named `s3:`; `file:/tmp/x` is a path to it.
+    if (slip := re.match(r"([A-Za-z0-9+]+):/(?!/)", place)) and slip[1] not in ("file", "local"):
+        meant = f"{slip[1]}://{place[slip.end() :]}"
+        raise UserError(
+            f"--to folder {place}: one slash after {slip[1]}:; a store has two, as {meant}, and a "
+            f"folder of that name on this machine is ./{place}"
+        )
     try:
         system, path = url_to_fs(place)
     except ImportError as error:  # says which library is missing
@@ -85,6 +93,16 @@ def _opened(place: str) -> tuple[Any, str]:
         ) from None
     except ValueError as error:  # no such protocol
         raise UserError(f"--to folder {place}: {error}") from None
+    except TypeError as error:  # as of github://, which wants an owner and a repository as well
+        raise UserError(
+            f"--to folder {place}: that is not all such a place needs ({error}); name one that "
+            "its name alone says, as s3://BUCKET/FOLDER or a path"
+        ) from None
+    except Exception as error:  # some connect as soon as they are named
+        raise RunFatal(
+            f"{place}: {type(error).__name__}: {printable(str(error), 300)}. Nothing was copied; "
+            "the same command tries again"
+        ) from error
     return system, str(path)
 
 

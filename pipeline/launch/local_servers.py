@@ -94,13 +94,28 @@ def all_failed(started: Sequence[subprocess.Popen[Any]]) -> bool:
 
 
 def check_reachable(config: Config, where: str) -> None:
-    """Raises `UserError` for servers that only their own machine would reach."""
+    """Raises `UserError` for servers that only their own machine would reach.
+
+    A Ray that is started here has no other. Where 127.0.0.1 is said on purpose, a line says what
+    it means.
+    """
+    ray = config.execution.ray
+    if where == "ray" and ray.address is None and ray.local.get("address", "local") == "local":
+        return
     for name, teacher in config.all_teachers.items():
         serve = teacher.serving.serve
-        if serve is not None and serve.servers and serve.host is None and here_alone(serve.host):
+        if serve is None or not serve.servers or not here_alone(serve.host):
+            continue
+        if serve.host is None:
             raise UserError(
                 f"{name}: its servers would listen on 127.0.0.1 and --on {where} asks from other "
                 "machines; write `serving: {serve: {host: 0.0.0.0}}` where only people you trust "
                 "reach the machines' ports (a key is needed, but nothing is encrypted), or "
                 "`host: 127.0.0.1` if there is one machine"
             )
+        print(
+            f"{name}: serving.serve.host is {serve.host}: what --on {where} starts on another "
+            "machine than a server's cannot ask it, and ends with 75 after "
+            f"{serve.wait_minutes:g} minutes. With more than one machine write `host: 0.0.0.0`",
+            file=sys.stderr,
+        )

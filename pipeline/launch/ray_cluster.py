@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import sys
 import time
 from collections import Counter
@@ -30,13 +29,19 @@ from pipeline.launch.plan import (
     missing_units,
     save_config_if_none,
 )
-from pipeline.launch.ray_options import END_SECONDS, MORE_SECONDS, end_seconds, task_options
+from pipeline.launch.ray_options import (
+    END_SECONDS,
+    MORE_SECONDS,
+    check_address,
+    check_options,
+    end_seconds,
+    task_options,
+)
 from pipeline.launch.ray_task import keep_worker, run_command
 from pipeline.launch.units import Unit, UnitState, read_status, status_folder
 from pipeline.steps import Step
 
 POLL_SECONDS = 0.5
-CONNECT_SECONDS = 10.0
 WORKERS_AT_ONCE = 64  # that are begun before there is work for them
 
 
@@ -134,10 +139,10 @@ def _one(jobs: list[Job]) -> list[Job]:
 
 
 def check(config: Config) -> None:
-    """Raises `UserError` where Ray is not installed, or nothing answers at its address."""
-    _ray()
+    """Raises `UserError`: no Ray here, nothing at its address, or options that it does not take."""
+    check_options(_ray(), config)
     if (address := config.execution.ray.address) is not None:
-        _check_reachable(address)
+        check_address(address)
 
 
 def _ray() -> Any:
@@ -175,19 +180,6 @@ def _cluster(config: Config) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Ray itself waits for minutes for a cluster that is not there."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():  # else a word of Ray's, as "auto"
-        try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-        except OSError as error:
-            raise UserError(
-                f"execution.ray.address: {address}: nothing answers there ({error}); start the "
-                "cluster (`ray start --head`), or leave the address out for a Ray on this machine"
-            ) from None
 
 
 def _work_off(ray: Any, config: Config, job: Job, missing: list[Unit], copy: Path) -> int:
