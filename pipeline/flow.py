@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,13 +16,9 @@ from pipeline.config import Config, api_key, load_config, save_config, task_arm
 from pipeline.config_evaluate import CONTROL, ONLY, SEED
 from pipeline.config_train import MAIN, Variant
 from pipeline.errors import DONE, FAILED, NAMED, UserError
-from pipeline.file_locks import Lock, lock
-from pipeline.launch.beating import beating
+from pipeline.launch.beating import alone, beating
 from pipeline.launch.units import Unit
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Which steps a command does; `distill run` does the commands in this order.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -35,9 +28,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluate", "text", "suite", "cost", "score"),
     "report": ("report",),
 }
-
-
-LOCK_SECONDS = 3.0  # a process that was just killed may take a moment to be gone
 
 
 def all_steps(config: Config) -> list[Step]:
@@ -281,19 +271,3 @@ def summary(record: StepRecord) -> str:
     parts += [f"{tokens:,} tokens"] if tokens else []
     parts += [f"{record.cost_usd:.4f} USD"] if record.cost_usd else []
     return f"{record.step}: done in {record.seconds:.1f} s ({'; '.join(parts)})"
-
-
-@contextmanager
-def alone(run: Path) -> Iterator[None]:
-    """One process works on a run. The kernel frees the lock when the process dies, however."""
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as file:
-        patience = time.monotonic() + LOCK_SECONDS
-        while lock(file) is Lock.TAKEN:
-            if time.monotonic() > patience:
-                raise UserError(
-                    f"{run}: another distill process is working on this run; wait for it, or "
-                    "stop it and type the command again"
-                )
-            time.sleep(0.1)
-        yield

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from socket import gethostname
 
 import pytest
 
@@ -89,7 +90,10 @@ def test_two_processes_do_not_work_on_one_run(project: Project) -> None:
     second = project.distill("generate", "config.yaml")
     process.terminate()
     process.wait()
-    assert second.returncode == 2 and "another" in second.stderr
+    # No mistake: a scheduler has to try again when the first one has ended.
+    assert second.returncode == 75, second.stderr
+    assert f"`distill generate` of this run is at work on {gethostname()}" in second.stderr
+    assert f"(process {process.pid}); run this again when it has ended" in second.stderr
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from pipeline.launch import units
 from pipeline.launch.units import Unit, UnitState, UnitStatus
 from pipeline.ledger import Ledger
 from tests.project import Project, make_project, write_seeds
+from tests.slurm_local import wait_until
 
 
 def shard_status(project: Project, number: int, of: int) -> UnitStatus:
@@ -261,6 +262,29 @@ def test_a_process_on_another_machine_is_alive_while_its_beats_go_on(
     refused = project.call("generate", "config.yaml", "--shard", "1/2")
     assert refused.returncode == 75 and "node7" in refused.stderr
     assert len(project.asked()) == asked
+
+
+@pytest.mark.parametrize("words", [("--shard", "1/2"), ()])
+def test_a_signal_ends_the_wait_for_another_machines_beats_within_two_seconds(
+    project: Project, words: tuple[str, ...]
+) -> None:
+    there = units.new_status(Unit("generate", 1, 2), "")
+    there.host = "node7"
+    units.write_status(project.run, there)
+    process = project.start("generate", "config.yaml", *words)
+    wait_until(lambda: _catches_term(process.pid), 30, "it knows what a TERM means")
+    time.sleep(1.0)
+    assert process.poll() is None and not project.asked()
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 75
+    assert time.monotonic() - begin < 2
+    assert units.read_status(units.status_folder(project.run) / there.unit.file_name) == there
+
+
+def _catches_term(pid: int) -> bool:
+    found = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return found is not None and bool(int(found[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 IN_A_CONTAINER = """

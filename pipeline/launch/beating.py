@@ -11,12 +11,14 @@ from pathlib import Path
 
 from pipeline import stopping
 from pipeline.errors import Paused, Stopped
+from pipeline.file_locks import Lock, lock
 from pipeline.launch import units
 from pipeline.launch.units import Unit, UnitState, UnitStatus
 from pipeline.progress import Progress
 
 SETTLE_SECONDS = 0.2  # between two that claim a unit at once and see each other
 POLL_SECONDS = 0.1
+LOCK_SECONDS = 3.0  # a process that was just killed may take a moment to be gone
 
 
 class Beating:
@@ -75,8 +77,8 @@ class Beating:
             first = (other.began, other.start) < (mine.began, mine.start)
             if (first or not claimed) and units.alive(self.run, other):
                 raise Stopped(
-                    f"`distill {other.unit.words}` of this run is at work on {other.host} (process "
-                    f"{other.pid}), and both would ask the same; run this again when it has ended"
+                    f"{_at_work(other)}, and both would ask the same; run this again when it has "
+                    "ended"
                 )
 
     def _stands(self) -> bool:
@@ -160,3 +162,36 @@ def beating(run: Path, unit: Unit, identity: str, grace: float | None = None) ->
         at_work.end(UnitState.FAILED, str(error) or repr(error))
         raise
     at_work.end(UnitState.DONE)
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """One process works on a run. The kernel frees the lock when the process dies, however.
+
+    Raises `Stopped` where another one has it, which is no mistake: Slurm may start a command on a
+    second node while the first one, cut off, still has it at work.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as file:
+        patience = time.monotonic() + LOCK_SECONDS
+        while lock(file) is Lock.TAKEN:
+            stopping.raise_if_requested()
+            if time.monotonic() > patience:
+                raise Stopped(f"{_whose_lock(run)}; run this again when it has ended")
+            time.sleep(POLL_SECONDS)
+        yield
+
+
+def _whose_lock(run: Path) -> str:
+    """Waits for a beat of it where it is elsewhere, so nothing is started again without a pause."""
+    for other in units.statuses(run):
+        whole = not (other.unit.of or other.unit.arm)
+        if whole and units.alive(run, other):
+            return _at_work(other)
+    return f"{run}: another distill process is at work on this run"
+
+
+def _at_work(other: UnitStatus) -> str:
+    return (
+        f"`distill {other.unit.words}` of this run is at work on {other.host} (process {other.pid})"
+    )

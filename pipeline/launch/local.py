@@ -16,7 +16,8 @@ from types import FrameType
 from pipeline import stopping
 from pipeline.config import Config, load_config
 from pipeline.errors import DONE, FAILED, UserError
-from pipeline.flow import COMMANDS, all_steps, alone, checked_config, redo_from, steps_of
+from pipeline.flow import COMMANDS, all_steps, checked_config, redo_from, steps_of
+from pipeline.launch.beating import alone
 from pipeline.launch.children import with_parent
 from pipeline.launch.local_servers import all_failed, check_reachable, servers_for
 from pipeline.launch.plan import jobs_of

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline import stopping
 from pipeline.config import Config
-from pipeline.errors import DONE, FAILED, RUN_AGAIN, RunFatal, Stopped, UserError
+from pipeline.errors import DONE, FAILED, RunFatal, Stopped, UserError
 from pipeline.launch.plan import (
     Job,
     frozen_config,
@@ -29,6 +29,7 @@ from pipeline.launch.plan import (
     missing_units,
     save_config_if_none,
 )
+from pipeline.launch.ray_ends import again, code_of, status_of, written_since
 from pipeline.launch.ray_options import (
     END_SECONDS,
     MORE_SECONDS,
@@ -38,7 +39,7 @@ from pipeline.launch.ray_options import (
     task_options,
 )
 from pipeline.launch.ray_task import keep_worker, run_command
-from pipeline.launch.units import Unit, UnitState, read_status, status_folder
+from pipeline.launch.units import Unit, UnitState, UnitStatus, read_status, status_folder
 from pipeline.steps import Step
 
 POLL_SECONDS = 0.5
@@ -189,8 +190,10 @@ def _work_off(ray: Any, config: Config, job: Job, missing: list[Unit], copy: Pat
     worst = DONE
     for words in job.commands:
         unit = Unit(words.split()[0])
+        before = status_of(config, unit)
         ended = _all_at_once(ray, config, job, [unit], copy, words=words)
-        if ended not in (DONE, FAILED) or not _ended_well(config, unit):
+        found = written_since(config, unit, before)
+        if ended not in (DONE, FAILED) or found is None or found.state is not UnitState.DONE:
             return ended or FAILED
         worst = max(worst, ended)
     return worst
@@ -205,11 +208,13 @@ def _all_at_once(
     tries: Counter[Unit] = Counter()
     waiting: dict[Any, Unit] = {}
     codes: dict[Unit, int] = {}
+    before: dict[Unit, UnitStatus | None] = {}  # what its file was when its last try began
 
     def start(unit: Unit) -> None:
         log = config.run_dir / "launch" / "logs" / f"{unit.file_name.removesuffix('.json')}.log"
         command = _words(config, words or unit.words, copy)
         place = (str(Path.cwd()), str(log.absolute()))
+        before[unit] = status_of(config, unit)
         chosen = task.options(**task_options(config, job.resources, unit.arm))
         waiting[chosen.remote(command, *place, end_seconds(config, unit.command))] = unit
         tries[unit] += 1
@@ -226,8 +231,8 @@ def _all_at_once(
             _stop(ray, waiting, longest + MORE_SECONDS)
         for reference in ready:
             unit = waiting.pop(reference)
-            code, why = _code_of(ray, reference)
-            if _again(config, unit, code) and tries[unit] <= wanted.retries:
+            code, why = code_of(ray, reference)
+            if again(config, unit, code, before[unit]) and tries[unit] <= wanted.retries:
                 print(f"{unit.words}: {why}; started again", flush=True)
                 start(unit)
                 continue
@@ -248,30 +253,6 @@ def _words(config: Config, typed: str, copy: Path) -> list[str]:
         count = str(config.execution.ray.processes)
         return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, *words]
     return words
-
-
-def _code_of(ray: Any, reference: Any) -> tuple[int | None, str]:
-    """(exit code, in words); None where the worker was lost."""
-    try:
-        code = int(ray.get(reference))
-    except ray.exceptions.RayError as error:
-        return None, f"its worker is gone ({type(error).__name__})"
-    return code, f"ended with {code}"
-
-
-def _again(config: Config, unit: Unit, code: int | None) -> bool:
-    """A lost worker, a killed command and one that was told to stop, unless a person must look."""
-    found = read_status(status_folder(config.run_dir) / unit.file_name)
-    if found is not None and found.state in (UnitState.PAUSED, UnitState.DONE):
-        return False
-    lost = code is None or code < 0 or code == RUN_AGAIN
-    # torchrun says 1 for a child that was killed or stopped.
-    return lost or (code == 1 and found is not None and found.state is not UnitState.FAILED)
-
-
-def _ended_well(config: Config, unit: Unit) -> bool:
-    found = read_status(status_folder(config.run_dir) / unit.file_name)
-    return found is not None and found.state is UnitState.DONE
 
 
 def _stop(ray: Any, waiting: dict[Any, Unit], seconds: float) -> None:

@@ -19,11 +19,17 @@ ENDED = """\
 # The id of the array itself would mean all of its tasks, and one of them has it as its own.
 me=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}
 
+# What the file that a command keeps says: its state, or its start, which is another one for each
+# process.
+said() { sed -n 's/.*"'"$1"'":"\\([a-z0-9]*\\)".*/\\1/p' "$status" 2>/dev/null; }
+
 # What became of a command: 75 is "told to stop, start me again", 128 and more "killed". torchrun
-# says 1 for both, so the file that the command keeps is asked as well.
+# says 1 for both, so its file is asked as well.
 ended() {
     code=$1
-    state=$(sed -n 's/.*"state":"\\([a-z]*\\)".*/\\1/p' "$status" 2>/dev/null)
+    state=$(said state)
+    # How an earlier process ended says nothing of one that was killed before it wrote its own.
+    [ "$(said start)" != "$before" ] || case $state in paused | failed | done) state= ;; esac
     case $code/$state in
         0/*) return 0 ;;
         2/* | */paused | */failed | */done) ;; # a person has to look: distill status
@@ -148,8 +154,10 @@ def _command(config: Config, command: str, path: Path) -> list[str]:
     python = slurm.python or shlex.quote(sys.executable)
     nodes = int(slurm.train.get("nodes", slurm.options.get("nodes", 1))) if name == "train" else 1
     if name == "train" and nodes * slurm.processes > 1:
-        return [*_together(config, python, words, nodes), "ended $?"]
-    return [f"srun --export=ALL --nodes=1 --ntasks=1 {python} {words}", "ended $?"]
+        lines = _together(config, python, words, nodes)
+    else:
+        lines = [f"srun --export=ALL --nodes=1 --ntasks=1 {python} {words}"]
+    return ["before=$(said start)", *lines, "ended $?"]
 
 
 def _together(config: Config, python: str, words: str, nodes: int) -> list[str]:

@@ -24,6 +24,8 @@ from typing import Protocol
 
 import msgspec
 
+from pipeline import stopping
+
 BEAT_SECONDS = 5.0
 LOST_BEATS = 6  # missed beats after which `distill status` takes a process for dead
 WATCHED_BEATS = 3  # that a second process waits for, before it takes a silent unit over
@@ -197,7 +199,8 @@ def lost(status: UnitStatus) -> bool:
 def alive(run: Path, status: UnitStatus, seconds: float | None = None) -> bool:
     """Surely: waits for a beat of a process on another machine, whose clock may be wrong.
 
-    `seconds`: how long at most; the default is three beats.
+    `seconds`: how long at most; the default is three beats. Raises `Stopped` when this process is
+    told to stop.
     """
     if status.state is not UnitState.RUNNING:
         return False
@@ -206,6 +209,7 @@ def alive(run: Path, status: UnitStatus, seconds: float | None = None) -> bool:
     patience = WATCHED_BEATS * BEAT_SECONDS if seconds is None else seconds
     end = time.monotonic() + patience
     while time.monotonic() < end:
+        stopping.raise_if_requested()
         time.sleep(min(0.5, patience))
         now = read_status(status_folder(run) / status.unit.file_name)
         if now is None or now.state is not UnitState.RUNNING:
