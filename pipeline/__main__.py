@@ -131,7 +131,9 @@ def _run_options(run: argparse.ArgumentParser) -> None:
         help="where; print: the commands and what each has to wait for",
     )  # fmt: skip
     run.add_argument(
-        "--dry-run", action="store_true", help="with --on slurm: write the scripts, submit nothing"
+        "--dry-run",
+        action="store_true",
+        help="with --on slurm: write and print the scripts, submit nothing",
     )
 
 

@@ -13,8 +13,16 @@ CONCURRENCY = 64  # requests in flight at an endpoint, where the config names no
 SERVED_CONCURRENCY = 256  # at a server of our own, which has nothing else to do
 
 
+_KEYS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def holds_key(variable: str) -> bool:
+    """By the name of an environment variable: is its value one that nobody else may see?"""
+    return variable.endswith(_KEYS)
 
 
 class Batch(Strict):

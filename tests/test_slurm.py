@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,14 @@ def test_a_dry_run_writes_a_script_for_each_job_and_says_what_waits_for_what(
     assert "--dependency=afterok:<generate>" in done.stdout.replace("'", "")
     assert done.stdout.count("--kill-on-invalid-dep=yes") == 4
     assert "nothing was submitted" in done.stdout
+    # The place of each, and below it what is in it, so that nobody has to look for the files.
+    assert f"the scripts are in {(project.run / 'launch' / 'slurm').relative_to(Path.cwd())}" in (
+        done.stdout
+    )
     for path in (project.run / "launch" / "slurm").glob("*.sbatch"):
         assert subprocess.run(["bash", "-n", path]).returncode == 0
+        shown = done.stdout.partition(f"{path.name}\n")[2]
+        assert shown.startswith(textwrap.indent(path.read_text(), "    ")), path
 
 
 def test_what_a_script_runs_are_commands_that_anyone_can_type(project: Project) -> None:
@@ -163,6 +170,42 @@ def test_keys_are_named_and_never_written(
     use_slurm(project, environment=["TEACHER_KEY"])
     refused = project.call("run", "config.yaml", "--dry-run")
     assert refused.returncode == 2 and "controller's disk" in refused.stderr
+
+
+def test_no_variable_that_is_named_like_a_key_is_handed_on(project: Project) -> None:
+    use_slurm(project, environment=["HF_HOME", "HF_TOKEN"])
+    refused = project.call("run", "config.yaml", "--dry-run")
+    assert refused.returncode == 2 and "HF_TOKEN holds a key" in refused.stderr
+    assert "execution.slurm.setup" in refused.stderr
+    assert not (project.run / "launch").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"train": {"nodes": "2-4"}}, "train.nodes: 2-4"),
+        ({"train": {"nodes": "two"}}, "train.nodes: two"),
+        ({"train": {"nodes": 0}}, "train.nodes: 0"),
+        ({"options": {"nodes": "2-4"}}, "options.nodes: 2-4"),
+    ],
+)
+def test_a_training_takes_one_number_of_nodes(
+    project: Project, settings: dict[str, object], named: str
+) -> None:
+    use_slurm(project, **settings)
+    refused = project.call("run", "config.yaml", "--dry-run")
+    assert refused.returncode == 2, refused.stderr
+    assert f"execution.slurm.{named}: a training takes one whole number" in refused.stderr
+    assert not (project.run / "launch").exists()
+
+
+def test_other_jobs_may_have_any_nodes_that_sbatch_takes(project: Project) -> None:
+    use_slurm(project, options={"nodes": "2-4"}, train={"nodes": "2"}, curate={"nodes": False})
+    assert project.call("run", "config.yaml", "--dry-run").returncode == 0
+    found = scripts(project)
+    assert "#SBATCH --nodes=2-4\n" in found["generate"]
+    assert "--nodes" not in found["curate"].partition("\n\n")[0]
+    assert "#SBATCH --nodes=2\n" in found["train"] and "--nnodes 2 " in found["train"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import msgspec
 from pipeline.commands import printable, run_config, run_folder
 from pipeline.commands.hand_over import copy_folder, refuse_taken
 from pipeline.config import Config
+from pipeline.config_serving import holds_key
 from pipeline.errors import DONE, RunFatal, UserError
 from pipeline.stage1_generate.curate.against import contaminated_rows
 from pipeline.stage1_generate.curate.safety import secrets_in
@@ -139,7 +140,7 @@ def _secrets(folder: Path) -> Iterator[str]:
 
 
 def _is_key(name: str, value: str) -> bool:
-    return name.endswith(("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")) and len(value) >= 12
+    return holds_key(name) and len(value) >= 12  # a shorter one may stand in a row by chance
 
 
 def token() -> str:

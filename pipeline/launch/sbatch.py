@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.launch.plan import TRAIN_END_SECONDS, Job
 from pipeline.launch.units import Unit, status_folder
 from pipeline.records import digest
@@ -152,12 +154,28 @@ def _command(config: Config, command: str, path: Path) -> list[str]:
     words = " ".join(["-m pipeline", name, shlex.quote(str(path)), *rest])
     slurm = config.execution.slurm
     python = slurm.python or shlex.quote(sys.executable)
-    nodes = int(slurm.train.get("nodes", slurm.options.get("nodes", 1))) if name == "train" else 1
+    nodes = nodes_of_training(config)
     if name == "train" and nodes * slurm.processes > 1:
         lines = _together(config, python, words, nodes)
     else:
         lines = [f"srun --export=ALL --nodes=1 --ntasks=1 {python} {words}"]
     return ["before=$(said start)", *lines, "ended $?"]
+
+
+def nodes_of_training(config: Config) -> int:
+    """How many; a `UserError` for what is no number, as sbatch's "2-4", which others may have."""
+    slurm = config.execution.slurm
+    place = "train" if "nodes" in slurm.train else "options"
+    seen = getattr(slurm, place).get("nodes", 1)
+    if seen is False:  # the option is left out
+        return 1
+    if not re.fullmatch("[1-9][0-9]*", str(seen)):
+        raise UserError(
+            f"execution.slurm.{place}.nodes: {seen}: a training takes one whole number of "
+            "nodes, for its processes must know how many they are; write it as in `train: {nodes: 2}`"
+            + (" (the other jobs may keep theirs)" if place == "options" else "")
+        )
+    return int(seen)
 
 
 def _together(config: Config, python: str, words: str, nodes: int) -> list[str]:

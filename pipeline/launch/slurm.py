@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.config import Config
+from pipeline.config_serving import holds_key
 from pipeline.errors import DONE, RunFatal, UserError
 from pipeline.launch.plan import (
     Job,
@@ -26,7 +28,7 @@ from pipeline.launch.plan import (
     missing_units,
     save_config_if_none,
 )
-from pipeline.launch.sbatch import job_name, keys_of, run_name, script
+from pipeline.launch.sbatch import job_name, keys_of, nodes_of_training, run_name, script
 from pipeline.launch.units import Unit
 from pipeline.stage2_train.check import check_training
 from pipeline.steps import Step
@@ -55,7 +57,7 @@ def run(
     until: str | None = None,
     dry_run: bool = False,
 ) -> int:
-    """Write every script, then submit what is missing; `dry_run` only prints it."""
+    """Write every script, then submit what is missing; `dry_run` prints both instead."""
     folder = config.run_dir / "launch" / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     (config.run_dir / "launch" / "logs").mkdir(exist_ok=True)
@@ -82,13 +84,16 @@ def run(
         if not wanted:
             continue
         file = folder / f"{number:02d}-{job.name}.sbatch"
-        file.write_text(script(config, job, copy, wanted), encoding="utf-8")
+        text = script(config, job, copy, wanted)
+        file.write_text(text, encoding="utf-8")
         if "generate" in (job.resources, job.beside) and not (dry_run or checked):
             check_training(path, [*overrides, "execution.on=slurm"])  # before anything is paid
             checked = True
         after = [one for name in job.after for one in waits[name]]
         command = ["sbatch", "--parsable", *_dependency(after), str(file)]
         print(shlex.join(command), flush=True)
+        if dry_run:
+            print(textwrap.indent(text, "    "))
         submitted.append(f"<{job.name}>" if dry_run else _submit(config, job, command))
         waits[job.name].append(submitted[-1])
         fresh.add(job.name)
@@ -107,6 +112,7 @@ def run(
 def check(config: Config, *, dry_run: bool = False) -> None:
     """Raises `UserError` for what can be seen before anything is submitted."""
     _refuse_keys(config)
+    nodes_of_training(config)
     if not dry_run:
         _refuse_other_division(config, squeue())
 
@@ -125,8 +131,9 @@ def _refuse_other_division(config: Config, queue: Sequence[Queued]) -> None:
 
 
 def _refuse_keys(config: Config) -> None:
-    for name in keys_of(config):
-        if name in config.execution.slurm.environment:
+    teachers = keys_of(config)
+    for name in config.execution.slurm.environment:
+        if name in teachers or holds_key(name):
             raise UserError(
                 f"execution.slurm.environment: {name} holds a key, and sbatch writes the values of "
                 "what it hands on to the controller's disk. Keep it in a file that only you can "
