@@ -172,7 +172,8 @@ def nodes_of_training(config: Config) -> int:
     if not re.fullmatch("[1-9][0-9]*", str(seen)):
         raise UserError(
             f"execution.slurm.{place}.nodes: {seen}: a training takes one whole number of "
-            "nodes, for its processes must know how many they are; write it as in `train: {nodes: 2}`"
+            "nodes, for its processes must know how many they are; write it as in "
+            "`train: {nodes: 2}`"
             + (" (the other jobs may keep theirs)" if place == "options" else "")
         )
     return int(seen)
