@@ -76,8 +76,8 @@ case "${1:-}" in
         shift
         "$bin/ruff" check .
         "$bin/mypy"
-        if [ "${1:-}" = --all ]; then shift; exec "$bin/python" -m pytest "$@"; fi
-        exec "$bin/python" -m pytest -m "not slow" "$@"
+        if [ "${1:-}" = --all ]; then shift; exec "$bin/python" -m pytest -rs "$@"; fi
+        exec "$bin/python" -m pytest -rs -m "not slow" "$@"
         ;;
     *.yaml | *.yml) exec "$bin/distill" run "$@" ;;
     -h | --help) exec "$bin/distill" --help ;;

@@ -5,7 +5,7 @@
 The answer is a function of the request body alone, so a client's rows can be checked by hash.
 Faults are drawn from (body, how often it was seen), so a retry of a faulty row can succeed and
 two clients meet the same faults. `GET /stats` tells what was asked: requests, distinct bodies,
-answers by status, and how many of the last seconds' requests were turned away.
+answers by status, each second of them, and the seconds from the first request to the last answer.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Server:
         self.statuses: Counter[int] = Counter()
         self.timeline: Counter[tuple[int, int]] = Counter()  # (second, status)
         self.started = time.monotonic()
+        self.first = self.last = self.started  # request, and answer
         self.level = options.limit * options.burst
         self.filled = self.started
 
@@ -58,8 +59,9 @@ class Server:
         return ""
 
     def record(self, status: int) -> None:
+        self.last = time.monotonic()
         self.statuses[status] += 1
-        self.timeline[(int(time.monotonic() - self.started), status)] += 1
+        self.timeline[(int(self.last - self.started), status)] += 1
 
     def stats(self) -> bytes:
         timeline = [[second, status, n] for (second, status), n in sorted(self.timeline.items())]
@@ -69,6 +71,7 @@ class Server:
                 "distinct": len(self.seen),
                 "statuses": self.statuses,
                 "timeline": timeline,
+                "seconds": self.last - self.first,
             }
         ).encode()
 
@@ -112,6 +115,8 @@ class Connection(asyncio.Protocol):
     def answer(self, body: bytes) -> None:
         server, options = self.server, self.server.options
         key = hashlib.blake2b(body, digest_size=16).digest()
+        if not server.seen:
+            server.first = time.monotonic()
         server.seen[key] += 1
         if options.poison and options.poison in body:
             return self.refuse(400)

@@ -8,7 +8,8 @@ Ray Data's when Ray has started. Ray Data asks by `map_batches` with an actor wh
 asked all at once, as a person would write it: the HTTP stage of its own `ray.data.llm` sends the
 rows of a batch one after the other (Ray 2.60). Then each of the two is killed with -9 in the
 middle and started again: said are the requests that the server saw above one a row, which is what
-is paid for twice.
+is paid for twice. Ray Data is without its `CheckpointConfig` (beta), which would keep the rows
+whose block of output was written before the kill.
 """
 
 from __future__ import annotations

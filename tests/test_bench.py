@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,6 @@ BENCH = Path(__file__).parent.parent / "bench"
         ),
         ("train_ratio.py --model tiny --steps 6 --rounds 1", "median ratio "),
         ("soft_cost.py --model tiny --steps 4 --rounds 1", "soft: median time "),
-        ("workers.py --rows 200 --workers 2 --latency 0.05", "; 0 requests were sent twice"),
         pytest.param(
             "launch_overhead.py --seconds 2 --shards 2 --rounds 1 --on slurm",
             "slurm: median ratio ",
@@ -67,6 +67,21 @@ def test_a_measurement_runs(words: str, says: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert says in done.stdout, done.stdout
     assert not list(tmp_path.iterdir()), "it leaves something behind"
+
+
+@pytest.mark.slow
+def test_four_shards_ask_an_endpoint_for_several_times_the_rows_of_one_process() -> None:
+    # 20 rows/s and worker, so that the endpoint is the limit and not a core.
+    words = ["--rows", "960", "--alone", "240", "--latency", "0.4", "--concurrency", "8"]
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "workers.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"of asking ([\d.]+); (\d+) requests were sent twice", done.stdout)
+    assert found is not None and float(found[1]) >= 2.5 and found[2] == "0", done.stdout
 
 
 @pytest.mark.slow

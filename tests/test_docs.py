@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 from pipeline.__main__ import STEP_NAMES, main
+from pipeline.config_file import dump_yaml, load_yaml
 from pipeline.flow import checked_config
 from pipeline.stage1_generate.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCED = r"```[a-z]*\n(.*?)```"
 # A config that begins from another run can be checked only where that run is: its own test does.
 CONFIGS = sorted(
     path for path in (ROOT / "configs").glob("*.yaml") if "{run: " not in path.read_text()
@@ -72,14 +74,50 @@ def test_every_recipe_has_its_place_in_the_docs() -> None:
     assert not [name for name in RECIPES if f"`{name}`" not in text]
 
 
+def settings_blocks() -> list[tuple[str, str]]:
+    """(page, block) of every YAML block that says who is asked, or where a run is at work."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S):
+            if re.search(r"^(execution|teacher):", block, re.M):
+                found.append((page.name, block))
+    return found
+
+
+def test_pages_on_clusters_have_their_blocks() -> None:
+    pages = {page for page, _ in settings_blocks()}
+    assert {"slurm.md", "ray.md", "serving.md", "eight_gpus.md"} <= pages
+
+
+@pytest.mark.parametrize(("page", "block"), settings_blocks(), ids=lambda word: word[:12])
+def test_the_settings_of_a_page_are_valid(
+    page: str, block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    raw, _ = load_yaml(ROOT / "configs" / "quickstart.yaml")
+    written = tmp_path / "block.yaml"
+    written.write_text(block)
+    config = tmp_path / "config.yaml"
+    dump_yaml(raw | load_yaml(written)[0], config)
+    checked_config(config, [])
+
+
 def commands_in(page: Path) -> list[list[str]]:
-    """Every `distill ...` in code spans and blocks."""
+    """Every `distill ...` (or `-m pipeline ...`) in code spans, fenced and indented lines."""
     text = page.read_text()
-    blocks = re.findall(r"```[a-z]*\n(.*?)```", text, re.S)
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
-    spans = re.findall(r"`(distill [^`]+)`", text)
-    found = [line.split("#")[0] for line in lines + spans if line.startswith("distill ")]
-    return [shlex.split(line)[1:] for line in found]
+    lines = [line for block in re.findall(FENCED, text, re.S) for line in block.splitlines()]
+    lines += re.findall(r"^ {4,}(\S.*)", re.sub(FENCED, "", text, flags=re.S), re.M)
+    lines += re.findall(r"`(distill [^`]+)`", text)
+    typed = [part.strip() for line in lines for part in re.split(r"[;&|]+", line.split("#")[0])]
+    found = [re.match(r"(?:\w+=.*? |.* -m )?(?:distill|pipeline) (.*)", part) for part in typed]
+    return [shlex.split(match[1]) for match in found if match]
+
+
+def test_indented_commands_are_read_too() -> None:
+    found = commands_in(ROOT / "docs" / "eight_gpus.md")
+    assert ["run", "CONFIG", "--on", "ray"] in found
+    assert ["train", "CONFIG"] in found and ["evaluate", "CONFIG", "--gather"] in found
+    assert ["generate", "CONFIG", "--shard", "$i/8"] in found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -94,6 +132,7 @@ def test_every_command_in_the_docs_is_one(page: Path) -> None:
             assert flag in help_of(plain[0]), (page.name, words)
 
 
+@cache
 def help_of(command: str) -> str:
     import contextlib
     import io
