@@ -42,6 +42,15 @@ def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
+def environment_of(pid: int) -> dict[str, str]:
+    """None of a process that has just ended."""
+    try:
+        found = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in found if "=" in line)
+
+
 class LocalSlurm:
     """Nodes n1 ... of so many CPUs each; partitions `main` and, with a higher priority, `high`."""
 

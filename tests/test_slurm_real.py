@@ -8,6 +8,8 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,7 @@ from pipeline.launch import units
 from pipeline.launch.units import Unit, UnitState
 from pipeline.ledger import Damage, line_key, scan
 from tests.project import Project, make_project, write_seeds
-from tests.slurm_local import LocalSlurm, missing, wait_until
+from tests.slurm_local import LocalSlurm, environment_of, missing, wait_until
 from tests.test_serve import ready, seen, server_pid, use_servers
 from tests.test_serve import stored as answers
 
@@ -30,7 +32,8 @@ HANDED_ON = [
 ]  # fmt: skip
 
 
-KEY = "sk-that-stays-where-it-is"
+KEY = "sk-that-stays-where-it-is"  # of the shell that submits
+READ = "sk-that-a-node-has-read"  # by a line of setup
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +57,14 @@ def slurm(started: LocalSlurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loca
     started.cancel_all()
 
 
-def prepare(project: Project, seeds: int, processes: int = 1) -> None:
+def prepare(project: Project, seeds: int, processes: int = 1, nodes: int = 1) -> None:
+    """On each node commands have the key READ, from a file as docs/slurm.md wants it."""
     write_seeds(project.folder / "seeds.jsonl", seeds)
+    keys = project.folder / "keys.sh"
+    keys.touch(mode=0o600)
+    keys.write_text(f"export READ_KEY={READ}\n")
+    # Both nodes are here, and have names that nothing resolves.
+    addresses = ["export MASTER_ADDR=127.0.0.1"] if nodes > 1 else []
     project.edit(
         execution={
             "on": "slurm",
@@ -63,8 +72,9 @@ def prepare(project: Project, seeds: int, processes: int = 1) -> None:
             "slurm": {
                 "environment": HANDED_ON,
                 "options": {"time": 20, "partition": "main"},
-                "train": {"cpus-per-task": 2},
+                "train": {"cpus-per-task": 2, "nodes": nodes},
                 "processes": processes,
+                "setup": [f". {keys}", *addresses],
             },
         }
     )
@@ -104,6 +114,16 @@ def stored(project: Project) -> Counter[str]:
             if not isinstance(item, Damage):
                 found[line_key(item[1])[0]] += 1
     return found
+
+
+def assert_no_key_on_disk(slurm: LocalSlurm, project: Project) -> None:
+    """In nothing that the daemons of Slurm, or the run, have written."""
+    for place in (slurm.folder, project.run):
+        for folder, _, names in os.walk(place):
+            for path in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):  # they go on writing and deleting
+                    text = path.read_bytes() if path.is_file() else b""
+                    assert KEY.encode() not in text and READ.encode() not in text, path
 
 
 def assert_same_rows(project: Project, other: Project) -> None:
@@ -203,14 +223,16 @@ def test_a_pipeline_whose_shards_are_killed_requeued_preempted_and_lost_ends_by_
     assert "5 jobs submitted" in submitted.stdout
     again = project.distill("run", "config.yaml")
     assert "nothing to submit" in again.stdout, again.stdout + again.stderr
+    wait_until(lambda: begun(project, 1) is not None, 120, "a shard is at work")
+    first = begun(project, 1)
+    assert first is not None and environment_of(first.pid)["READ_KEY"] == READ
+    assert_no_key_on_disk(slurm, project)
     for number, said in disturb(slurm, project).items():
         log = project.run / "launch" / "logs" / f"generate-{number}.log"
         assert re.search(said, log.read_text()), (number, logs(project))
     wait_for_the_end(slurm, project, "7_report.html", 600)
     assert set(stored(project).values()) == {1}
-    # Of what the submitting shell had, only named variables reached the disk.
-    for path in [*slurm.folder.rglob("*"), *project.run.rglob("*")]:
-        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+    assert_no_key_on_disk(slurm, project)
     monkeypatch.setenv("TEACHER_SECONDS", "0")
     other = calm(project)
     assert_same_rows(project, other)
@@ -223,10 +245,17 @@ def test_a_pipeline_whose_shards_are_killed_requeued_preempted_and_lost_ends_by_
     assert "nothing to submit" in done.stdout and done.stdout.count("done already") == 5
 
 
+def ranks(slurm: LocalSlurm) -> dict[str, str]:
+    """Of which node of its job each process of a training is, by its rank."""
+    found = [environment_of(pid) for pid in slurm.left_over()]
+    return {one["RANK"]: one["SLURM_NODEID"] for one in found if "RANK" in one}
+
+
+@pytest.mark.parametrize(("nodes", "second"), [(1, "0"), (2, "1")])
 def test_training_by_two_processes_is_warned_and_goes_on_from_its_checkpoint(
-    project: Project, slurm: LocalSlurm
+    project: Project, slurm: LocalSlurm, nodes: int, second: str
 ) -> None:
-    prepare(project, 24, processes=2)
+    prepare(project, 24, processes=2 // nodes, nodes=nodes)
     project.edit(
         train={"sft": {"max_steps": 200, "logging_steps": 5, "per_device_train_batch_size": 2}}
     )
@@ -235,6 +264,7 @@ def test_training_by_two_processes_is_warned_and_goes_on_from_its_checkpoint(
     assert project.distill("run", "config.yaml", "--until", "train").returncode == 0
     log = project.run / "launch" / "logs" / "train.log"
     wait_until(lambda: log.is_file() and "loss" in log.read_text(), 200, "it trains")
+    assert ranks(slurm) == {"0": "0", "1": second}
     (job,) = slurm.said("squeue -h -o %i").split()
     # What Slurm sends before the time limit, to every process of the step.
     assert subprocess.run(["scancel", "--signal=USR1", job]).returncode == 0
