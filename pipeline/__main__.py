@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     status = _with_run(commands, "status", "where a run is, rates, what failed and why", _status)
     status.add_argument("--rows", action="store_true", help="look up every row of a large run, too")
+    status.add_argument("--all", action="store_true", help="a line for every part of a large run")
     show = _with_run(commands, "show", "samples at any point; trace one row", _show)
     show.add_argument(
         "id", nargs="?",
@@ -327,7 +328,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from pipeline.commands.status import status
 
-    return status(arguments.run, arguments.rows)
+    return status(arguments.run, arguments.rows, arguments.all)
 
 
 def _show(arguments: argparse.Namespace) -> int:

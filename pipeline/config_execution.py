@@ -78,6 +78,11 @@ class Ray(Strict):
     retries: int = Field(5, ge=0)  # of one command whose worker died, or that was told to stop
     processes: int = Field(1, ge=1)  # of the training, all on one node
 
+    @property
+    def starts_here(self) -> bool:
+        """Is it a Ray of our own, on this machine and with its environment?"""
+        return self.address is None and self.local.get("address", "local") == "local"
+
 
 class Execution(Strict):
     on: Literal["local", "slurm", "ray", "print"] = "local"

@@ -26,8 +26,8 @@ from pipeline.steps import records
 MOST_BYTES = 64 * 2**20  # of 0_seeds.jsonl; of a larger run the rows are looked up when asked for
 
 
-def status(name: str, rows: bool = False) -> int:
-    """Print it. `rows`: look every row up in the ledger, however many there are."""
+def status(name: str, rows: bool = False, every_part: bool = False) -> int:
+    """Print it. `rows`: look up every row in the ledger, `every_part`: a line for each, always."""
     run = run_folder(name)
     config = run_config(run)
     done = records(run)
@@ -41,7 +41,7 @@ def status(name: str, rows: bool = False) -> int:
                 print(f"  {summary(record)}, {record.finished_at}")
             elif step not in absent:
                 print(f"  {step}: to do (`distill {command} {run / 'config.yaml'}`)")
-    print_parts(config, run)
+    print_parts(config, run, every_part)
     print_servers(run)
     seeds = run / "0_seeds.jsonl"
     if seeds.is_file() and (rows or seeds.stat().st_size <= MOST_BYTES):

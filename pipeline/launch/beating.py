@@ -38,6 +38,7 @@ class Beating:
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._beat_until_ended, daemon=True)
         self._taken_by: UnitStatus | None = None
+        self._used = (0, 0, 0.0)  # by earlier processes: tokens in, tokens out, USD
 
     def watch(self, progress: Progress) -> None:
         self._watched.append(progress)
@@ -45,6 +46,7 @@ class Beating:
     def begin(self) -> None:
         """Claim the unit; a `Stopped` where another process is at it."""
         self._refuse_company()
+        self._carry_over()
         self._write()
         if self.status.unit.of or self.status.unit.arm:
             for _ in range(2):  # the first may have to write over the claim of the second
@@ -67,6 +69,16 @@ class Beating:
                 self.status.all = self.status.done  # before, it was an estimate
         if self._taken_by is None:
             self._write()
+
+    def _carry_over(self) -> None:
+        """What earlier processes used for the same work stays used, however they ended.
+
+        It is known up to the last beat of one that was killed.
+        """
+        found = units.read_status(units.status_folder(self.run) / self.status.unit.file_name)
+        if found is not None and self.status.identity and found.identity == self.status.identity:
+            self._used = (found.input_tokens, found.output_tokens, found.usd)
+            self.status.starts = found.starts + 1
 
     def _refuse_company(self, claimed: bool = False) -> None:
         """`claimed`: of those that began at the same time the first goes on."""
@@ -138,9 +150,10 @@ class Beating:
         status.new = sum(p.rows for p in watched)
         status.all = max(status.all, sum(p.total for p in watched))
         status.errors = sum(p.outcomes["error"] for p in watched)
-        status.input_tokens = sum(p.input_tokens for p in watched)
-        status.output_tokens = sum(p.output_tokens for p in watched)
-        status.usd = sum(p.usd for p in watched)
+        before_in, before_out, before_usd = self._used
+        status.input_tokens = before_in + sum(p.input_tokens for p in watched)
+        status.output_tokens = before_out + sum(p.output_tokens for p in watched)
+        status.usd = before_usd + sum(p.usd for p in watched)
         for progress in watched:
             status.last_error = progress.last_error or status.last_error
 

@@ -37,8 +37,11 @@ def run(
     dry_run: bool = False,
 ) -> int:
     """Do what is missing, up to `until`. Returns the exit code of the command that ended it."""
-    where = on or load_config(path, overrides).execution.on
-    config = checked_config(path, overrides, keys=where == "local")
+    execution = load_config(path, overrides).execution
+    where = on or execution.on
+    # A Ray that is started here hands this environment on to its workers.
+    here = where == "local" or (where == "ray" and execution.ray.starts_here)
+    config = checked_config(path, overrides, keys=here)
     if where == "print":
         return _print(config, path, overrides, until, redo)
     if dry_run and (where != "slurm" or redo is not None):

@@ -99,8 +99,7 @@ def check_reachable(config: Config, where: str) -> None:
     A Ray that is started here has no other. Where 127.0.0.1 is said on purpose, a line says what
     it means.
     """
-    ray = config.execution.ray
-    if where == "ray" and ray.address is None and ray.local.get("address", "local") == "local":
+    if where == "ray" and config.execution.ray.starts_here:
         return
     for name, teacher in config.all_teachers.items():
         serve = teacher.serving.serve

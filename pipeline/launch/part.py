@@ -73,7 +73,8 @@ def _run(config: Config, unit: Unit, work: Callable[[Beating], None]) -> int:
         work(at_work)
     done = at_work.status
     tokens = done.input_tokens + done.output_tokens
-    print(f"{unit.words}: done ({done.done:,} rows, {done.new:,} new, {tokens:,} tokens)")
+    starts = f" in {done.starts} starts" if done.starts > 1 else ""
+    print(f"{unit.words}: done ({done.done:,} rows, {done.new:,} new, {tokens:,} tokens{starts})")
     return DONE
 
 

@@ -9,6 +9,7 @@ on the login node.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import textwrap
@@ -85,7 +86,7 @@ def run(
             continue
         file = folder / f"{number:02d}-{job.name}.sbatch"
         text = script(config, job, copy, wanted)
-        file.write_text(text, encoding="utf-8")
+        _write(file, text, submission=not dry_run)
         if "generate" in (job.resources, job.beside) and not (dry_run or checked):
             check_training(path, [*overrides, "execution.on=slurm"])  # before anything is paid
             checked = True
@@ -107,6 +108,14 @@ def run(
     else:
         print("nothing to submit")
     return DONE
+
+
+def _write(file: Path, text: str, *, submission: bool) -> None:
+    """A script's time is that of its submission: `distill status` tells old logs from new by it."""
+    before = None if submission or not file.is_file() else file.stat().st_mtime_ns
+    file.write_text(text, encoding="utf-8")
+    if before is not None:
+        os.utime(file, ns=(before, before))
 
 
 def check(config: Config, *, dry_run: bool = False) -> None:

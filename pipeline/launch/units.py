@@ -93,7 +93,8 @@ class UnitStatus(msgspec.Struct):
     all: int = 0  # rows; an estimate while it runs
     new: int = 0  # rows asked by this process
     errors: int = 0
-    input_tokens: int = 0
+    starts: int = 1  # processes that have been at it with this identity
+    input_tokens: int = 0  # of all of these, as the output and the cost
     output_tokens: int = 0
     usd: float = 0.0
     last_error: str = ""
