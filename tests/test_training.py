@@ -26,6 +26,7 @@ from pipeline.stage2_train.flops import training_flops_per_token
 from pipeline.stage2_train.stages import stage_rows
 from tests.project import Project
 
+DATA_PARALLEL = Path(__file__).parent.parent / "examples" / "accelerate" / "data_parallel.yaml"
 SFT = {
     "max_steps": 12,
     "per_device_train_batch_size": 4,
@@ -346,17 +347,21 @@ def test_two_processes_train_as_one_with_twice_the_accumulation(curated: Project
     assert curated.rows("steps.jsonl")[-1]["counts"]["rows"] % 6 == 0
     one = losses(curated)
     curated.edit(train__sft={**SFT, "per_device_train_batch_size": 3})
-    words = ["train", "config.yaml", "--redo", "train"]
+    accelerate = ["accelerate.commands.launch", "--main_process_port", "0"]
+    # Over the file's eight processes, and its bf16, which one process did not have.
+    accelerate += ["--config_file", str(DATA_PARALLEL), "--num_processes", "2"]
+    accelerate += ["--mixed_precision", "no"]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     # The second time a student of the very same settings is there, and is to be made anew.
-    for _ in range(2):
+    for launcher in (torchrun, accelerate):
         done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-             "-m", "pipeline", *words],
+            [sys.executable, "-m", *launcher, "-m", "pipeline", "train", "config.yaml",
+             "--redo", "train"],
             cwd=curated.folder, capture_output=True, text=True, timeout=280,
             env=curated.environment() | {"OMP_NUM_THREADS": "1"} | {"MASTER_ADDR": "127.0.0.1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
-    assert losses(curated) == pytest.approx(one, abs=1e-3)
+        assert losses(curated) == pytest.approx(one, abs=1e-3), launcher[0]
     assert [r["step"] for r in curated.rows("steps.jsonl")].count("train") == 1
     assert os.path.isfile(curated.run / "4_student" / "model.safetensors")
 
