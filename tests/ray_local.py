@@ -15,6 +15,22 @@ from pathlib import Path
 from tests.slurm_local import wait_until
 
 
+def read_of(pid: int, name: str) -> bytes:
+    """A file of /proc; empty where the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def processes_of(marker: str) -> list[int]:
+    """Those with these letters in the environment that they were born with; not this one."""
+    found = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [
+        pid for pid in found if pid != os.getpid() and marker.encode() in read_of(pid, "environ")
+    ]
+
+
 class LocalRay:
     """Nodes with so many logical CPUs each. The first is the head; `environment` is a driver's."""
 
@@ -76,13 +92,11 @@ class LocalRay:
 
     def left_over(self, ending: str = "") -> list[int]:
         """Its processes, those of tasks included: each has the cluster's name from its birth."""
-        marker = f"LOCAL_RAY={self._name}{ending}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if marker in (path / "environ").read_bytes() and int(path.name) != os.getpid():
-                    found.append(int(path.name))
-        return found
+        return processes_of(f"LOCAL_RAY={self._name}{ending}")
+
+    def commands(self) -> list[int]:
+        """Those of them that are `distill ...`, however Ray started them."""
+        return [pid for pid in self.left_over() if b"\0pipeline\0" in read_of(pid, "cmdline")]
 
     def _answers(self) -> bool:
         host, _, port = self.address.rpartition(":")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pipeline.launch.ray_options import end_seconds, task_options
 from pipeline.launch.ray_task import run_command
 from pipeline.launch.units import UnitState, process_lives, statuses
 from tests.project import Project, write_seeds
-from tests.ray_local import LocalRay
+from tests.ray_local import LocalRay, processes_of
 from tests.slurm_local import wait_until
 
 # Says which GPUs its process may see, as a real engine would ask.
@@ -131,7 +132,7 @@ def test_an_option_that_ray_does_not_take_is_refused_before_ray_starts(
 
 @pytest.mark.slow
 def test_a_whole_pipeline_on_ray_gives_the_same_rows_and_each_part_its_gpu(
-    project: Project,
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert project.distill("run", "config.yaml", "--until", "curate").returncode == 0
     alone = {
@@ -154,12 +155,16 @@ def test_a_whole_pipeline_on_ray_gives_the_same_rows_and_each_part_its_gpu(
     )
     script = project.folder / "teacher.py"
     script.write_text(script.read_text() + SEES)
+    marker = secrets.token_hex(8)
+    monkeypatch.setenv("OF_THIS_RAY", marker)
     done = project.distill("run", "config.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     seen = dict(line.split() for line in Path("seen.log").read_text().splitlines())
     assert len(seen) >= 5 and set(seen.values()) <= set("01234567"), seen
     assert len(set(seen.values())) > 1  # of those at work at once each has its own
+    wait_until(lambda: not processes_of(marker), 20, "nothing of the Ray that it started is left")
     assert "generate: 4 parts on Ray" in done.stdout and "7_report.html" in done.stdout
+    assert re.search(r"generate: \d of 4 parts done, \d running", done.stdout), done.stdout
     for name, bytes_ in alone.items():
         assert (project.run / name).read_bytes() == bytes_
     assert len(project.asked()) == len(set(project.asked()))
@@ -169,8 +174,19 @@ def test_a_whole_pipeline_on_ray_gives_the_same_rows_and_each_part_its_gpu(
     assert again.returncode == 0 and "generate: done already" in again.stdout
 
 
+PROGRESS = (
+    r"generate: \d of 3 parts done, \d running, [\d,]+ of about [\d,]+ rows so far, [\d.]+ rows/s"
+)
+
+
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def drive(log: Path) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "pipeline", "run", "config.yaml", "--until", "generate"]
+    with log.open("a") as out:
+        return subprocess.Popen(words, stdout=out, stderr=out)
 
 
 def parts_at_work(project: Project) -> dict[int, str]:
@@ -184,34 +200,28 @@ def parts_at_work(project: Project) -> dict[int, str]:
 
 
 @pytest.mark.slow
-def test_killed_parts_workers_nodes_and_a_stopped_driver_lose_only_what_was_in_flight(
+def test_killed_parts_workers_nodes_and_drivers_lose_only_what_was_in_flight(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
-    nodes = LocalRay()
-    for name, value in project.environment(TEACHER_SECONDS="0.3", **nodes.environment).items():
+    nodes, drivers = LocalRay(), list[subprocess.Popen[bytes]]()
+    for name, value in project.environment(TEACHER_SECONDS="0.5", **nodes.environment).items():
         monkeypatch.setenv(name, value)
-    write_seeds(project.folder / "seeds.jsonl", 60)
+    write_seeds(project.folder / "seeds.jsonl", 120)
     try:
         nodes.add_node()
         nodes.add_node()
         on_ray(project, 3)
         project.edit(execution__ray={"address": nodes.address, "options": {"num_cpus": 1}})
-        with (project.folder / "driver.log").open("w") as log:
-            driver = subprocess.Popen(
-                [sys.executable, "-m", "pipeline", "run", "config.yaml", "--until", "generate"],
-                stdout=log,
-                stderr=log,
-            )
-
-        def said() -> str:
-            return (project.folder / "driver.log").read_text()
+        log = project.folder / "driver.log"
+        drivers.append(drive(log))
+        said = log.read_text
 
         def part(on: int | None = None) -> int:
             """A process that has stored something; `on`: of the node of this raylet."""
             end = time.monotonic() + 120
             while True:
-                assert driver.poll() is None and time.monotonic() < end, said()
+                assert drivers[-1].poll() is None and time.monotonic() < end, said()
                 for pid in parts_at_work(project):
                     with suppress(OSError):
                         if on is None or parent_of(parent_of(pid)) == on:
@@ -228,18 +238,27 @@ def test_killed_parts_workers_nodes_and_a_stopped_driver_lose_only_what_was_in_f
         os.kill(raylet, signal.SIGKILL)
         wait_until(lambda: said().count("its worker is gone") > 1, 90, "a node is missed")
         part()
-        driver.terminate()
-        assert driver.wait(60) == 75
+        wait_until(lambda: re.search(PROGRESS, said()) is not None, 30, "its progress is said")
+        drivers[0].terminate()
+        assert drivers[0].wait(60) == 75
+        wait_until(lambda: not nodes.commands(), 30, "the commands of a stopped driver have ended")
+        drivers.append(drive(log))
+        assert part() in nodes.commands()
+        drivers[1].kill()
+        drivers[1].wait()
+        wait_until(lambda: not nodes.commands(), 30, "the commands of a killed driver have ended")
         before = len(project.asked())
     finally:
+        for driver in drivers:
+            driver.kill()
         nodes.stop()
     assert not nodes.left_over()
     monkeypatch.setenv("TEACHER_SECONDS", "0")
     done = project.call("generate", "config.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     asked = project.asked()
-    assert 0 < before < len(asked) and len(set(asked)) == 180
-    assert len(asked) - 180 <= 5  # what was in flight: of the killed part, and of each stopped one
+    assert 0 < before < len(asked) and len(set(asked)) == 360
+    assert len(asked) - 360 <= 6  # what was in flight: of the killed part, and of each stopped one
 
 
 @pytest.mark.slow
