@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import load_config
+from pipeline.errors import Stopped
 from pipeline.launch import beating, ray_ends, units
 from pipeline.launch.units import Unit, UnitState, UnitStatus
+from pipeline.stage2_train import pairs
 from tests.project import Project
 
 UNIT = Unit("train")
@@ -148,3 +152,26 @@ def test_a_command_that_finds_its_run_taken_says_by_whom_and_may_be_started_agai
             assert refused.stderr.count("\n") == 1, refused.stderr
     assert (project.run / "7_report.html").is_file() and not project.asked()
     assert not (units.status_folder(project.run) / "generate.json").exists()
+
+
+def test_a_process_of_another_node_does_not_wait_for_pairs_that_nobody_makes(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(project.config)
+    monkeypatch.setattr(pairs, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(pairs, "LOOK_SECONDS", 0.05)
+    launcher = socket.create_server(("127.0.0.1", 0))
+    for name, value in {
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(launcher.getsockname()[1]),
+    }.items():
+        monkeypatch.setenv(name, value)
+    made = threading.Timer(0.5, (project.run / "3_preference").mkdir, kwargs={"parents": True})
+    made.start()
+    pairs.wait_for_pairs(config, None)  # while the launcher of the first process is there
+    made.join()
+    (project.run / "3_preference").rmdir()
+    launcher.close()
+    with pytest.raises(Stopped, match="the first process, which makes the pairs, has ended"):
+        pairs.wait_for_pairs(config, None)

@@ -22,7 +22,7 @@ from pipeline import stopping
 from pipeline.config import Budget, Config, ModelConfig, Price, Task
 from pipeline.config_dataset import Control
 from pipeline.config_train import Preference
-from pipeline.errors import UserError
+from pipeline.errors import Stopped, UserError
 from pipeline.ledger import Ledger
 from pipeline.models import model_identity, open_model
 from pipeline.models.ask import Spending, ask
@@ -33,10 +33,13 @@ from pipeline.stage1_generate.dataset import new_folder, put_in_place
 from pipeline.stage1_generate.used import RUNS
 from pipeline.stage2_train.pair_choice import SIDES, Asking, Pairs, verifiers_of
 from pipeline.stage2_train.pair_files import Report, Row, pair_card, read_rows, write_pairs
+from pipeline.stage2_train.ranks import first_has_ended
 from pipeline.stage3_evaluate.answers import EXTRACTOR_VERSION
 from pipeline.stage3_evaluate.arms import arm_model
 from pipeline.steps import Step, StepResult
 
+POLL_SECONDS = 1.0
+LOOK_SECONDS = 10.0  # between looks for the process that makes the pairs
 VERSION = 1  # raised with every change of which pairs are made
 
 
@@ -70,9 +73,16 @@ def pairs_folder(config: Config, control: Control | None) -> Path:
 
 def wait_for_pairs(config: Config, control: Control | None) -> None:
     """For all processes but the first, which makes them: asking takes longer than a barrier."""
+    looked = time.monotonic()
     while not pairs_folder(config, control).is_dir():
         stopping.raise_if_requested()
-        time.sleep(1.0)
+        if time.monotonic() - looked > LOOK_SECONDS:
+            if first_has_ended():
+                raise Stopped(
+                    "the first process, which makes the pairs, has ended; see its message"
+                )
+            looked = time.monotonic()
+        time.sleep(POLL_SECONDS)
 
 
 def check_pairs(config: Config) -> None:

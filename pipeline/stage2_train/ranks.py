@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+CONNECT_SECONDS = 10.0
 
 
 def rank() -> int:
@@ -33,6 +36,21 @@ def wait_for_all() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def first_has_ended() -> bool:
+    """With its launcher, which keeps the store where all of them meet; known under torchrun only.
+
+    The launcher of another node does not notice while its own processes have not met there.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return False
+    try:
+        place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+        socket.create_connection(place, timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return True
+    return False
 
 
 def first_process_first() -> AbstractContextManager[Any]:
