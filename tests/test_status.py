@@ -220,6 +220,23 @@ def test_a_key_that_no_line_of_setup_sets_is_shown_for_the_tasks_of_slurm(
     assert "no status was written" not in shown(project)
 
 
+def test_a_part_that_was_submitted_again_and_failed_at_once_says_so(project: Project) -> None:
+    begun(project, 3)
+    for part in (1, 2, 3):
+        write(project, part, 3, state=UnitState.FAILED, last_error=f"no disk {part}")
+        (project.run / "launch" / "logs" / f"generate-{part}-of-3.log").write_text("it ended\n")
+    assert "submitted again" not in shown(project)
+    (copy,) = (project.run / "launch").glob("config-*.yaml")
+    later = time.time() + 60
+    os.utime(copy, (later, later))
+    log = project.run / "launch" / "logs" / "generate-2-of-3.log"
+    log.write_text("no such module\n")
+    os.utime(log, (later + 1, later + 1))
+    said = shown(project)
+    assert said.count("submitted again") == 1
+    assert "      no disk 2\n      submitted again since then; its log ends with: no such m" in said
+
+
 def test_what_srun_says_at_the_end_is_not_the_last_word_of_a_log(project: Project) -> None:
     begun(project, 2)
     (project.run / "launch" / "logs" / "generate-1-of-2.log").write_text(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,10 +21,13 @@ _SCRIPT = re.compile(r"\d+-(?P<job>.+)\.sbatch")
 _EPILOGUE = re.compile(r"srun: (error: .*(Exited with exit code|Terminated)|.*Job step aborted)")
 
 
-def logs_of_parts(config: Config, run: Path, waiting: Collection[Unit]) -> dict[Unit, Path]:
-    """Of these parts, which have no status: the logs written since they were last submitted."""
+def logs_of_parts(config: Config, run: Path, told: Mapping[Unit, float]) -> dict[Unit, Path]:
+    """Of parts that have told nothing since they were last submitted: their logs of that time.
+
+    `told`: when each last wrote a status, in seconds since 1970; 0 where it has none.
+    """
     logs = _Logs(run)
-    if not waiting or not logs.names:
+    if not told or not logs.names:
         return {}
     from pipeline.launch.plan import jobs_of
 
@@ -34,9 +37,10 @@ def logs_of_parts(config: Config, run: Path, waiting: Collection[Unit]) -> dict[
         for index, unit in enumerate(job.units, 1)
     }
     found = {}
-    for unit in waiting:
+    for unit, time in told.items():
         job, name = of_slurm.get(unit, ("", ""))
-        if path := logs.newest([(name, logs.submitted(job)), (_of_ray(unit), logs.begun)]):
+        candidates = [(name, logs.submitted(job)), (_of_ray(unit), logs.begun)]
+        if path := logs.newest(candidates, time):
             found[unit] = path
     return found
 
@@ -91,11 +95,16 @@ class _Logs:
         """None: never to Slurm."""
         return self._scripts.get(job)
 
-    def newest(self, candidates: Iterable[tuple[str, float | None]]) -> Path | None:
-        """Of these logs the one written last; an empty one, or one of an earlier time, is none."""
+    def newest(
+        self, candidates: Iterable[tuple[str, float | None]], told: float = 0.0
+    ) -> Path | None:
+        """Of these logs, each with the time of a submission, the one written last.
+
+        An empty one is none, nor is one from before the submission, or of one before `told`.
+        """
         found = []
         for name, since in candidates:
-            if since is not None and name in self.names:
+            if since is not None and since >= told and name in self.names:
                 with suppress(FileNotFoundError):
                     stat = (self._folder / name).stat()
                     if stat.st_size and stat.st_mtime >= since:

@@ -32,7 +32,7 @@ class Part(msgspec.Struct, frozen=True):
     unit: Unit
     word: str
     status: UnitStatus | None = None
-    log: Path | None = None  # of one without a status
+    log: Path | None = None  # of one that has told nothing since it was last submitted
 
 
 def print_parts(config: Config, run: Path, every: bool = False) -> None:
@@ -50,6 +50,7 @@ def print_parts(config: Config, run: Path, every: bool = False) -> None:
         print(_lines(Part(unit, NO_STATUS, log=log)))
     for command in ("generate", "evaluate"):
         begun = [p for p in found if p.unit.command == command and (p.unit.of or p.unit.arm)]
+        begun = _with_logs(config, run, begun)
         # A step that is done, by whatever parts, waits for none.
         waiting = [] if command in done else _waiting(config, run, command, begun)
         if begun or (waiting and (run / "launch").is_dir()):
@@ -65,10 +66,17 @@ def _waiting(config: Config, run: Path, command: str, begun: Sequence[Part]) -> 
         expected = [Unit(command, arm=arm) for arm in config.evaluate.all_arms]
     known = {part.unit for part in begun}
     missing = [unit for unit in expected if unit not in known]
-    logs = logs_of_parts(config, run, missing)
+    logs = logs_of_parts(config, run, dict.fromkeys(missing, 0.0))
     return [
         Part(unit, NO_STATUS if unit in logs else "waiting", log=logs.get(unit)) for unit in missing
     ]
+
+
+def _with_logs(config: Config, run: Path, begun: Sequence[Part]) -> list[Part]:
+    """What ended, was submitted again and failed at once says only how it ended the first time."""
+    told = {p.unit: p.status.time for p in begun if p.status and p.word in (*UNWELL, "stopped")}
+    logs = logs_of_parts(config, run, told)
+    return [msgspec.structs.replace(p, log=logs[p.unit]) if p.unit in logs else p for p in begun]
 
 
 def _division(begun: Sequence[Part]) -> int:
@@ -179,6 +187,9 @@ def _lines(part: Part) -> str:
         lines.append("      its process is gone without a word (killed?); start it again")
     if said := _said(part):
         lines.append(f"      {said}")
+    if part.status is not None and part.log is not None:
+        last = printable(last_words(part.log), 300)
+        lines.append(f"      submitted again since then; its log ends with: {last}")
     log = str(part.log) if part.log is not None else part.status.log if part.status else ""
     if log and part.word != "done":
         lines.append(f"      tail {shlex.quote(_near(log))}")
