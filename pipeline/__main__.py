@@ -12,6 +12,7 @@ from pipeline.errors import (
     DISK_ERRORS,
     DONE,
     FAILED,
+    NOT_YOURS,
     RUN_AGAIN,
     USER_MISTAKE,
     RunFatal,
@@ -45,6 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return DONE
     except OSError as error:  # of files that nobody is paid for: a config, a lock, a report
+        if error.errno in NOT_YOURS:
+            print(
+                f"error: {error.filename}: {error.strerror}; it has to be a place that you may "
+                f"write to: see `ls -ld {error.filename}`",
+                file=sys.stderr,
+            )
+            return USER_MISTAKE
         if error.errno not in DISK_ERRORS:
             raise
         ending = disk_failure(error, error.filename or Path.cwd())

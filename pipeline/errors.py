@@ -42,6 +42,8 @@ class Paused(Stopped):
 
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+# A folder of somebody else's, or a file where a folder should be.
+NOT_YOURS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 DISK_ERRORS = (*FULL_DISK, errno.EIO, errno.EROFS)
 
 

@@ -17,7 +17,7 @@ from pipeline.config_evaluate import CONTROL, ONLY, SEED
 from pipeline.config_train import MAIN, Variant
 from pipeline.errors import DONE, FAILED, NAMED, UserError
 from pipeline.launch.beating import alone, beating
-from pipeline.launch.units import Unit
+from pipeline.launch.units import Unit, status_folder
 from pipeline.steps import State, Step, StepRecord, forget, run_step, state
 
 # Which steps a command does; `distill run` does the commands in this order.
@@ -226,6 +226,9 @@ def redo_from(config: Config, steps: list[Step], name: str) -> None:
         for name in config.curate.controls:
             gone = [*gone, *_training_of(config, Variant(name))]
     forget(config.run_dir, gone)
+    if any(step.name == "generate" for step in gone):
+        for path in status_folder(config.run_dir).glob("generate-*-of-*.json"):
+            path.unlink(missing_ok=True)  # a launcher starts a done shard no second time
     if any(step.name == "evaluate" for step in gone):
         ask_servers_again(config)
 

@@ -13,6 +13,7 @@ before the end is damage and is refused with its offset (`distill verify --repai
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -27,7 +28,7 @@ import msgspec
 
 from pipeline.errors import RunFatal, Stopped, UserError, disk_failure
 from pipeline.ledger_index import MOST_SEGMENTS, WORTH_A_FILE, Index, Location
-from pipeline.ledger_segments import may_share, next_number, segment_name
+from pipeline.ledger_segments import by_age, may_share, next_number, segment_name
 from pipeline.records import Finish, Generation, Request, digest, sync_folder
 
 GROUP_ROWS = 64
@@ -135,7 +136,8 @@ class Ledger:
         try:
             _make_folder(self.folder)
             # listdir and not glob, which in later Pythons takes a failing disk for an empty folder
-            names = sorted(name for name in os.listdir(self.folder) if name.endswith(".jsonl"))
+            found = (name for name in os.listdir(self.folder) if name.endswith(".jsonl"))
+            names = sorted(found, key=by_age)
             self._next_number = next_number(names)
             mine = [name for name in names if may_share(name, shard, of)]
             self._refuse_too_many(len(mine))
@@ -326,6 +328,8 @@ class Ledger:
                 return
             assert file is not None
             try:
+                if os.fstat(file).st_nlink == 0:
+                    raise OSError(errno.ESTALE, "the segment was removed while it was written")
                 os.fdatasync(file)
             except OSError as error:
                 raise self._failed(error) from error

@@ -29,6 +29,15 @@ def next_number(names: Iterable[str]) -> int:
     return 1 + max((int(match["number"]) for match in found if match), default=-1)
 
 
+def by_age(name: str) -> tuple[int, str]:
+    """To sort by: a writer numbers its segments after all that were there when it began.
+
+    Of two rows of one request the later one counts, whoever wrote it.
+    """
+    match = _NAME.fullmatch(name)
+    return (int(match["number"]) if match else -1, name)
+
+
 def may_share(name: str, part: int, of: int) -> bool:
     """May a segment hold rows of this shard's requests? Of a whole command's (`of` 0): any may."""
     match = _NAME.fullmatch(name)

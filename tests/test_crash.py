@@ -84,7 +84,7 @@ def test_a_signal_to_run_reaches_the_step_and_its_exit_code_comes_back(project: 
 
 
 def test_two_processes_do_not_work_on_one_run(project: Project) -> None:
-    process = project.start("generate", "config.yaml", TEACHER_SECONDS="0.2")
+    process = project.start("generate", "config.yaml", TEACHER_SECONDS="2")
     while not project.asked():
         time.sleep(0.05)
     second = project.distill("generate", "config.yaml")

@@ -10,7 +10,8 @@ import msgspec
 
 from pipeline.commands import run_config, run_folder
 from pipeline.config import Config
-from pipeline.errors import DONE, FAILED
+from pipeline.errors import DONE, FAILED, UserError
+from pipeline.launch.units import one_alive, status_folder, statuses
 from pipeline.ledger import Damage, Ledger, decode_line, ledger_folder, repair, scan
 from pipeline.models import model_identity
 from pipeline.records import Example, Finish, Seed, read_jsonl, request_id
@@ -30,6 +31,8 @@ def verify(name: str, repairing: bool) -> int:
     run = run_folder(name)
     config = run_config(run)
     again = f"distill run {run / 'config.yaml'} --redo"
+    if repairing:
+        _refuse_company()
     problems: list[str] = []
     for folder in _ledgers(config, run):
         problems += _check_ledger(folder, repairing, again)
@@ -47,6 +50,20 @@ def verify(name: str, repairing: bool) -> int:
         )
     print("verified: everything is whole" if not problems else f"{len(problems)} problems")
     return FAILED if problems else DONE
+
+
+def _refuse_company() -> None:
+    """A repaired segment is a new file: who is writing the old one would write into nothing.
+
+    Runs share the ledgers of their models, so it may be anyone's.
+    """
+    for run in sorted(path for path in RUNS.iterdir() if status_folder(path).is_dir()):
+        if (other := one_alive(run, statuses(run))) is not None:
+            raise UserError(
+                f"--repair rewrites files of the ledger, and `distill {other.unit.words}` of {run} "
+                f"is at work on {other.host} (process {other.pid}); stop it, or type this again "
+                "when it has ended"
+            )
 
 
 def _ledgers(config: Config, run: Path) -> list[Path]:

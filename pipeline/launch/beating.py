@@ -18,6 +18,7 @@ from pipeline.progress import Progress
 
 SETTLE_SECONDS = 0.2  # between two that claim a unit at once and see each other
 POLL_SECONDS = 0.1
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while a machine sleeps
 LOCK_SECONDS = 3.0  # a process that was just killed may take a moment to be gone
 
 
@@ -39,6 +40,8 @@ class Beating:
         self._thread = threading.Thread(target=self._beat_until_ended, daemon=True)
         self._taken_by: UnitStatus | None = None
         self._used = (0, 0, 0.0)  # by earlier processes: tokens in, tokens out, USD
+        self._silent: set[str] = set()  # starts of processes that no beat was heard of
+        self._written = time.clock_gettime(CLOCK)
 
     def watch(self, progress: Progress) -> None:
         self._watched.append(progress)
@@ -68,7 +71,8 @@ class Beating:
             if state is UnitState.DONE:
                 self.status.all = self.status.done  # before, it was an estimate
         if self._taken_by is None:
-            self._write()
+            with suppress(OSError):  # a full disk: what ended the work is said by its own message
+                self._write()
 
     def _carry_over(self) -> None:
         """What earlier processes used for the same work stays used, however they ended.
@@ -82,16 +86,26 @@ class Beating:
 
     def _refuse_company(self, claimed: bool = False) -> None:
         """`claimed`: of those that began at the same time the first goes on."""
-        mine = self.status
-        for other in units.statuses(self.run, beside=mine.unit):
-            if other.start == mine.start or not mine.unit.overlaps(other.unit):
-                continue
-            first = (other.began, other.start) < (mine.began, mine.start)
-            if (first or not claimed) and units.alive(self.run, other):
-                raise Stopped(
-                    f"{_at_work(other)}, and both would ask the same; run this again when it has "
-                    "ended"
-                )
+        others = [other for other in self._company() if other.start not in self._silent]
+        if claimed:
+            mine = (self.status.began, self.status.start)
+            others = [other for other in others if (other.began, other.start) < mine]
+        if (found := units.one_alive(self.run, others)) is not None:
+            raise Stopped(
+                f"{_at_work(found)}, and both would ask the same; run this again when it has ended"
+            )
+        for other in others:
+            self._silent.add(other.start)
+            if other.unit != self.status.unit and other.state is UnitState.RUNNING:
+                other.state = UnitState.STOPPED  # or each later start would wait for its beats
+                with suppress(OSError):  # another one says it at the same time
+                    units.write_status(self.run, other)
+
+    def _company(self) -> Iterator[UnitStatus]:
+        """Others that might ask the same."""
+        for other in units.statuses(self.run, beside=self.status.unit):
+            if other.start != self.status.start and self.status.unit.overlaps(other.unit):
+                yield other
 
     def _stands(self) -> bool:
         path = units.status_folder(self.run) / self.status.unit.file_name
@@ -113,12 +127,22 @@ class Beating:
     def _beat(self) -> None:
         path = units.status_folder(self.run) / self.status.unit.file_name
         found = units.read_status(path)
-        if found is not None and found.start != self.status.start:
-            mine = (self.status.began, self.status.start)
-            if found.state is UnitState.RUNNING and (found.began, found.start) < mine:
-                self._taken_by = found
-                stopping.request()
-                return
+        mine = (self.status.began, self.status.start)
+        successor = None
+        if time.clock_gettime(CLOCK) - self._written > units.WATCHED_BEATS * units.BEAT_SECONDS:
+            # The machine slept or the disk hung: whoever took this for dead goes on.
+            late = (UnitState.RUNNING, UnitState.DONE)
+            company = [o for o in self._company() if o.state in late]
+            later = (o for o in company if o.unit == self.status.unit or o.began > mine[0])
+            successor = next(later, None)
+        elif found is not None and found.start != self.status.start:
+            first = (found.began, found.start) < mine
+            successor = found if found.state is UnitState.RUNNING and first else None
+        if successor is not None:
+            self._taken_by = successor
+            print(f"{_at_work(successor)}; this one ends", file=sys.stderr, flush=True)
+            stopping.request()
+            return
         with suppress(OSError):  # a full disk ends the work itself, with its own message
             self._write()
 
@@ -143,6 +167,7 @@ class Beating:
             self.status.beat += 1
             self.status.time = time.time()
             units.write_status(self.run, self.status)
+            self._written = time.clock_gettime(CLOCK)
 
     def _count(self) -> None:
         status, watched = self.status, list(self._watched)

@@ -219,7 +219,7 @@ def _start(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if code < 0 and not asked_to_stop and left_behind(RUNS):
+    if code < 0 and not asked_to_stop and left_behind(RUNS, child.pid):
         # Rows were being worked on. The next start asks them in smaller company, and one that
         # kills its worker again and again is set aside; so this ends.
         print(

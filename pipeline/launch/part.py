@@ -8,6 +8,7 @@ step to its end. Parts run in any order, at once, twice; a launcher only decides
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -103,6 +104,6 @@ def _save_config_once(config: Config) -> None:
     path = config.run_dir / "config.yaml"
     if path.is_file() and load_config(path).model_dump() == config.model_dump():
         return
-    partial = config.run_dir / f".config-{os.getpid()}-{digest(str(Path.cwd()), 8)}.yaml"
+    partial = config.run_dir / f".config-{secrets.token_hex(8)}.yaml"
     save_config(config, partial)
     os.replace(partial, path)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shlex
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,7 +134,7 @@ def save_config_if_none(config: Config) -> None:
     path = config.run_dir / "config.yaml"
     if not path.is_file():
         # Servers on many machines may begin at once.
-        partial = path.with_name(f".config-{socket.gethostname()}-{os.getpid()}.yaml")
+        partial = path.with_name(f".config-{secrets.token_hex(8)}.yaml")
         save_config(config, partial)
         os.replace(partial, path)
 

@@ -33,7 +33,7 @@ ended() {
     # How an earlier process ended says nothing of one that was killed before it wrote its own.
     [ "$(said start)" != "$before" ] || case $state in paused | failed | done) state= ;; esac
     case $code/$state in
-        0/*) return 0 ;;
+        0/* | 1/done) return 0 ;; # done, though rows failed for good: the next steps go on
         2/* | */paused | */failed | */done) ;; # a person has to look: distill status
         75/* | 1/running | 1/stopped | 12[89]/* | 1[3-9]?/*) again ;;
     esac

@@ -16,7 +16,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -198,26 +198,38 @@ def lost(status: UnitStatus) -> bool:
 
 
 def alive(run: Path, status: UnitStatus, seconds: float | None = None) -> bool:
-    """Surely: waits for a beat of a process on another machine, whose clock may be wrong.
+    """Surely: see `one_alive`."""
+    return one_alive(run, [status], seconds) is not None
+
+
+def one_alive(
+    run: Path, several: Iterable[UnitStatus], seconds: float | None = None
+) -> UnitStatus | None:
+    """One whose process lives, surely. Machines' clocks may be wrong, so for a process on another
+    one a beat is waited for, of all of them at once.
 
     `seconds`: how long at most; the default is three beats. Raises `Stopped` when this process is
     told to stop.
     """
-    if status.state is not UnitState.RUNNING:
-        return False
-    if here(status):
-        return process_lives(status)
+    running = [status for status in several if status.state is UnitState.RUNNING]
+    for status in running:
+        if here(status) and process_lives(status):
+            return status
+    watched = [status for status in running if not here(status)]
     patience = WATCHED_BEATS * BEAT_SECONDS if seconds is None else seconds
     end = time.monotonic() + patience
-    while time.monotonic() < end:
+    while watched and time.monotonic() < end:
         stopping.raise_if_requested()
         time.sleep(min(0.5, patience))
-        now = read_status(status_folder(run) / status.unit.file_name)
-        if now is None or now.state is not UnitState.RUNNING:
-            return False
-        if (now.start, now.beat) != (status.start, status.beat):
-            return True
-    return False
+        for status in list(watched):
+            now = read_status(status_folder(run) / status.unit.file_name)
+            if now is None:
+                continue  # a shared filesystem may fail for a moment; the next look tells
+            if now.state is not UnitState.RUNNING:
+                watched.remove(status)
+            elif (now.start, now.beat) != (status.start, status.beat):
+                return now
+    return None
 
 
 @functools.cache

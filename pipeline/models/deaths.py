@@ -96,7 +96,7 @@ def _is_dead(path: Path) -> bool:
         elsewhere = f"-{_host()}-" not in path.name
         if elsewhere and time.time() - path.stat().st_mtime < SILENT_SECONDS:
             return False
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # NFS locks only what is open for writing
             found = lock(file)
     except FileNotFoundError:
         return False
@@ -105,6 +105,7 @@ def _is_dead(path: Path) -> bool:
     return found is not Lock.TAKEN
 
 
-def left_behind(root: Path) -> bool:
-    """Did a process die in the middle of rows, which the next start can tell apart?"""
-    return any(path.stat().st_size and _is_dead(path) for path in root.glob("ledger/*/*.begun"))
+def left_behind(root: Path, pid: int) -> bool:
+    """Did this process die in the middle of rows, which the next start can tell apart?"""
+    mine = root.glob(f"ledger/*/*-{_host()}-{pid}.begun")
+    return any(path.stat().st_size and _is_dead(path) for path in mine)
