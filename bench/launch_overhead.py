@@ -1,14 +1,15 @@
 """What a launcher adds: eight shards of a minute on Slurm and on Ray against the commands by hand.
 
     python bench/launch_overhead.py                              # some 4 minutes a round
+    python bench/launch_overhead.py --slots 2                    # two shards at a time
     python bench/launch_overhead.py --seconds 5 --shards 4 --rounds 1 --on slurm
 
-By hand are the commands that a launcher starts, typed one after the other: `train --check`, all
-shards at once, the gathering. Slurm (two nodes on this machine; needs root) and Ray (`ray start
---head`) are there before the clock starts and have a slot for every shard. The endpoint takes half
-a second an answer, so the shards need hardly any CPU beside the start of their processes, which is
-the same for all. Said are seconds from the command to the finished step, and the median of the
-ratios of each round. A request that is sent twice ends the measurement.
+By hand are the commands that a launcher starts, typed one after the other: `train --check`, the
+shards, the gathering. Slurm (two nodes on this machine; needs root) and Ray (`ray start --head`)
+are there before the clock starts and have a slot for every shard, or `--slots`. The endpoint takes
+half a second an answer, so the shards need hardly any CPU beside the start of their processes,
+which is the same for all. Said are seconds from the command to the finished step, and the median of
+the ratios of each round. A request that is sent twice ends the measurement.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,15 +38,16 @@ HERE = str(harness.HERE.parent)
 DONE = Path("runs/run/1_generations.jsonl")
 
 
+@dataclass(frozen=True)
 class Place:
     """A folder with a config, and how commands are typed in it."""
 
-    def __init__(self, folder: Path, shards: int) -> None:
-        self.folder = folder
-        self.shards = shards
+    folder: Path
+    shards: int
+    slots: int  # shards at a time
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    def do(self, *words: str) -> None:
+        done = subprocess.run(
             [sys.executable, "-m", "pipeline", *words],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": HERE},
@@ -51,23 +55,20 @@ class Place:
             stderr=subprocess.STDOUT,
             text=True,
         )
-
-    def finish(self, *processes: subprocess.Popen[str]) -> None:
-        for process in processes:
-            said, _ = process.communicate()
-            if process.returncode:
-                sys.exit(f"exit code {process.returncode}:\n{said}")
+        if done.returncode:
+            sys.exit(f"exit code {done.returncode}:\n{done.stdout}")
 
 
 def by_hand(place: Place) -> None:
-    place.finish(place.start("train", "config.yaml", "--check"))
+    place.do("train", "config.yaml", "--check")
     parts = [f"{number}/{place.shards}" for number in range(1, place.shards + 1)]
-    place.finish(*(place.start("generate", "config.yaml", "--shard", part) for part in parts))
-    place.finish(place.start("generate", "config.yaml", "--gather"))
+    with ThreadPoolExecutor(place.slots) as at_once:
+        list(at_once.map(lambda part: place.do("generate", "config.yaml", "--shard", part), parts))
+    place.do("generate", "config.yaml", "--gather")
 
 
 def on_slurm(place: Place) -> None:
-    place.finish(place.start("run", "config.yaml", "--on", "slurm", "--until", "generate"))
+    place.do("run", "config.yaml", "--on", "slurm", "--until", "generate")
     while not (place.folder / DONE).exists():
         jobs = subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout
         if not jobs and not (place.folder / DONE).exists():
@@ -77,7 +78,7 @@ def on_slurm(place: Place) -> None:
 
 
 def on_ray(place: Place) -> None:
-    place.finish(place.start("run", "config.yaml", "--on", "ray", "--until", "generate"))
+    place.do("run", "config.yaml", "--on", "ray", "--until", "generate")
 
 
 def seconds_of(work: Callable[[Place], None], options: argparse.Namespace, address: str) -> float:
@@ -97,7 +98,7 @@ def seconds_of(work: Callable[[Place], None], options: argparse.Namespace, addre
         }
         (folder / "config.yaml").write_text(json.dumps(config))
         begin = time.monotonic()
-        work(Place(folder, options.shards))
+        work(Place(folder, options.shards, options.slots or options.shards))
         took = time.monotonic() - begin
         seen = harness.stats(port)
     if seen["distinct"] != rows or seen["requests"] != rows:
@@ -106,12 +107,12 @@ def seconds_of(work: Callable[[Place], None], options: argparse.Namespace, addre
 
 
 @contextlib.contextmanager
-def slurm_of(shards: int) -> Iterator[None]:
+def slurm_of(slots: int) -> Iterator[None]:
     from tests.slurm_local import LocalSlurm, missing
 
     if why := missing():
         sys.exit(f"no Slurm: {why}; leave it out with --on ray")
-    local = LocalSlurm(cpus=(shards + 1) // 2)
+    local = LocalSlurm(cpus=(slots + 1) // 2)
     os.environ |= local.environment
     try:
         local.start()
@@ -121,11 +122,11 @@ def slurm_of(shards: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ray_of(shards: int) -> Iterator[str]:
+def ray_of(slots: int) -> Iterator[str]:
     """Its address."""
     from tests.ray_local import LocalRay
 
-    local = LocalRay(cpus=shards)
+    local = LocalRay(cpus=slots)
     os.environ |= local.environment | {"PYTHONPATH": HERE}
     try:
         local.add_node()
@@ -140,21 +141,23 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="of a shard's asking")
     parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--slots", type=int, help="shards at a time; all of them without it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--on", nargs="+", choices=["slurm", "ray"], default=["slurm", "ray"])
     options = parser.parse_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, {datetime.now(UTC):%Y-%m-%d}, "
-        f"{options.shards} shards of {options.seconds:.0f} s"
+        f"{options.shards} shards of {options.seconds:.0f} s, "
+        f"{options.slots or options.shards} at a time"
     )
     works = {"slurm": on_slurm, "ray": on_ray}
     found: dict[str, list[float]] = {name: [] for name in options.on}
     with contextlib.ExitStack() as stack:
         address = ""
         if "slurm" in options.on:
-            stack.enter_context(slurm_of(options.shards))
+            stack.enter_context(slurm_of(options.slots or options.shards))
         if "ray" in options.on:
-            address = stack.enter_context(ray_of(options.shards))
+            address = stack.enter_context(ray_of(options.slots or options.shards))
         harness.table(["round", "by hand, seconds", *options.on])
         for number in range(1, options.rounds + 1):
             hand = seconds_of(by_hand, options, address)
